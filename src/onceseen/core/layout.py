@@ -1,0 +1,74 @@
+"""Paths inside a run directory: one function a file, so that no other module spells them out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onceseen.core.files import join
+
+
+@dataclass(frozen=True, slots=True)
+class RunLayout:
+    """Where things are in RUN (design.md, 'Run directory')."""
+
+    root: str
+
+    def run_json(self) -> str:
+        """Resolved config, versions, model, input listing, state of each job."""
+        return join(self.root, "run.json")
+
+    def timings_json(self) -> str:
+        """Timings and rates: not compared between runs."""
+        return join(self.root, "timings.json")
+
+    def lock(self) -> str:
+        """Held while a command works on the run."""
+        return join(self.root, ".lock")
+
+    def features(self, shard: str) -> str:
+        """Features of one shard."""
+        return join(self.root, "features", f"{shard}.parquet")
+
+    def thumbs(self, shard: str) -> str:
+        """Thumbs of one shard."""
+        return join(self.root, "thumbs", f"{shard}.parquet")
+
+    def extract_summary(self, shard: str) -> str:
+        """Done mark and counts of one shard's extraction."""
+        return join(self.root, ".state", "extract", f"{shard}.json")
+
+    def shard_failures(self, shard: str) -> str:
+        """Dead letters of one shard."""
+        return join(self.root, "failures", f"{shard}.parquet")
+
+    def pairs_dir(self) -> str:
+        """Directory of pairs."""
+        return join(self.root, "pairs")
+
+    def work_dir(self) -> str:
+        """Intermediate files of the match job; removed when it is done."""
+        return join(self.root, ".state", "match")
+
+    def verdicts(self, shard: str) -> str:
+        """Verdicts of one shard."""
+        return join(self.root, "verdicts", f"{shard}.parquet")
+
+    def shards_dir(self) -> str:
+        """The deduplicated set."""
+        return join(self.root, "shards")
+
+    def rewrite_mark(self, shard: str) -> str:
+        """Done mark and counts of one rewritten shard."""
+        return join(self.root, ".state", "rewrite", f"{shard}.json")
+
+    def stats(self, name: str) -> str:
+        """A file of stats/."""
+        return join(self.root, "stats", name)
+
+    def report(self) -> str:
+        """The report."""
+        return join(self.root, "report.html")
+
+    def centroids(self) -> str:
+        """Coarse centroids (float32, npy) of this run."""
+        return join(self.root, ".state", "centroids.npy")

@@ -1,0 +1,109 @@
+"""Records that travel between stages. All frozen; ids are plain `str` and `int`."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from onceseen.core.failures import FailureReason
+
+ROW_BITS = 32
+ROW_MASK = (1 << ROW_BITS) - 1
+
+
+class ShardKind(enum.StrEnum):
+    """What a shard is made of."""
+
+    TAR = "tar"
+    PARQUET = "parquet"
+    FOLDER = "folder"
+
+
+class Verdict(enum.StrEnum):
+    """What becomes of a sample."""
+
+    KEEP = "keep"
+    DROP = "drop"
+    FAILED = "failed"
+
+
+class PairKind(enum.StrEnum):
+    """The strongest kind of evidence that two samples are one picture."""
+
+    BYTES = "bytes"
+    PIXELS = "pixels"
+    PERCEPTUAL = "perceptual"
+    EMBEDDING = "embedding"
+    DECISION = "decision"
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One input shard.
+
+    Attributes:
+        number: Its place in the UTF-8 byte order of all shard names; the high half of a node id.
+        name: Its name in ids and outputs: the path in SRC without `.tar` or `.parquet` (prefixed by the SRC's
+            name where there are several).
+        kind: Tar, parquet or folder.
+        path: Where it is read from (file, or directory for folders).
+        size: Bytes (for a folder: of all its files).
+        mark: Modification mark, as text: what tells that the input changed.
+        files: For folders: paths of its files relative to `path`, in UTF-8 byte order; else empty.
+    """
+
+    number: int
+    name: str
+    kind: ShardKind
+    path: str
+    size: int
+    mark: str
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSample:
+    """One sample as a reader yields it.
+
+    Attributes:
+        row: Place in the shard, from 0; with the shard's number it makes the node id.
+        key: Key within the shard (with `#2`, `#3` where a tar repeats one).
+        sample_id: `<shard name>/<key>`.
+        image: The encoded bytes, or None where they could not be read.
+        extension: Lower-case extension of the image member, without the dot; empty if unknown.
+        member: Name of the image member, as stored (percent-encoded where not UTF-8).
+        member_offset: Offset of the encoded bytes in the shard's file; -1 where they have none (parquet, folder).
+        member_size: Length of the encoded bytes.
+        caption: Caption, empty if there is none.
+        meta: The fields of `read.meta_columns` as a JSON object, empty string if there are none.
+        error: Why there is no image to judge; None if there is one.
+        error_detail: Detail for a person.
+    """
+
+    row: int
+    key: str
+    sample_id: str
+    image: bytes | None
+    extension: str = ""
+    member: str = ""
+    member_offset: int = -1
+    member_size: int = 0
+    caption: str = ""
+    meta: str = ""
+    error: FailureReason | None = None
+    error_detail: str = ""
+
+
+def node_id(shard_number: int, row: int) -> int:
+    """The 64-bit integer that stands for a sample inside shuffles: shard number << 32 | row."""
+    return (shard_number << ROW_BITS) | row
+
+
+def node_shard(node: int) -> int:
+    """Shard number of a node id."""
+    return node >> ROW_BITS
+
+
+def node_row(node: int) -> int:
+    """Row, within its shard, of a node id."""
+    return node & ROW_MASK

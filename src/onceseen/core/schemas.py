@@ -1,0 +1,139 @@
+"""Arrow schemas of the tables in a run directory: the contract with other programs.
+
+Column order is part of the contract. Additions go to the end and raise `SCHEMA_VERSION`.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+THUMB_SIDE = 64
+OK = "ok"
+
+VIEW = pa.struct(
+    [
+        ("name", pa.string()),  # trimmed
+        ("box", pa.list_(pa.float32(), 4)),  # x0, y0, x1, y1 as shares of width and height
+        ("pdq", pa.binary(32)),
+        ("pdq_mirrored", pa.binary(32)),
+        ("pdq_quality", pa.int16()),
+    ]
+)
+
+_FEATURES = [
+    ("sample_id", pa.string()),
+    ("shard", pa.string()),
+    ("key", pa.string()),
+    ("row", pa.int32()),
+    ("status", pa.string()),  # ok, or the reason of the failure
+    ("member", pa.string()),
+    ("member_offset", pa.int64()),
+    ("member_size", pa.int64()),
+    ("format", pa.string()),
+    ("width", pa.int32()),
+    ("height", pa.int32()),
+    ("num_bytes", pa.int64()),
+    ("sha256", pa.binary(32)),
+    ("pixel_hash", pa.binary(16)),
+    ("pdq", pa.binary(32)),
+    ("pdq_mirrored", pa.binary(32)),
+    ("pdq_quality", pa.int16()),
+    ("sharpness", pa.float32()),  # effective resolution: pixels of real detail along the diagonal
+    ("blank", pa.bool_()),
+    ("caption", pa.string()),
+    ("caption_minhash", pa.binary()),
+    ("meta", pa.string()),
+    ("views", pa.list_(VIEW)),
+]
+
+
+def features_schema(dimensions: int) -> pa.Schema:
+    """Schema of features/<shard>.parquet.
+
+    `embedding` is the whole picture's, `view_embeddings` those of `views`, concatenated in order; both unit L2.
+
+    Args:
+        dimensions: d of the embeddings; 0 with `embed.model: none` (the columns are then null).
+    """
+    vector = pa.list_(pa.float16(), dimensions) if dimensions else pa.list_(pa.float16())
+    return pa.schema([*_FEATURES, ("embedding", vector), ("view_embeddings", pa.list_(pa.float16()))])
+
+
+THUMBS = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("thumb", pa.binary(THUMB_SIDE * THUMB_SIDE)),  # grey, row-major, the whole picture squeezed to a square
+        ("trimmed", pa.binary()),  # the same of the trimmed view, empty if there is none
+    ]
+)
+
+PAIRS = pa.schema(
+    [
+        ("sample_id_a", pa.string()),
+        ("sample_id_b", pa.string()),
+        ("kind", pa.string()),
+        ("cosine", pa.float32()),
+        ("pdq_distance", pa.int16()),
+        ("score", pa.float32()),
+        ("verified", pa.bool_()),
+        ("coverage_a", pa.float32()),
+        ("coverage_b", pa.float32()),
+        ("transform", pa.string()),
+        # after the contract's columns: what clustering needs, so that edges are read without a join
+        ("node_a", pa.int64()),
+        ("node_b", pa.int64()),
+        ("foreign_a", pa.float32()),  # share of a that is not in b: borders, overlays, other content
+        ("foreign_b", pa.float32()),
+    ]
+)
+
+VERDICTS = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("shard", pa.string()),
+        ("key", pa.string()),
+        ("verdict", pa.string()),
+        ("representative_id", pa.string()),
+        ("evidence_a", pa.string()),
+        ("evidence_b", pa.string()),
+        ("kind", pa.string()),
+        ("score", pa.float32()),
+        ("copies", pa.int32()),
+        ("component_id", pa.string()),
+        ("component_size", pa.int32()),
+        ("weight", pa.float32()),
+        ("row", pa.int32()),
+    ]
+)
+
+FAILURES = pa.schema(
+    [
+        ("subject", pa.string()),  # sample_id, or the shard's name
+        ("shard", pa.string()),
+        ("stage", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
+
+COPIES = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("copies", pa.int32()),
+        ("component_size", pa.int32()),
+        ("distinct_captions", pa.int32()),
+        ("url_domains", pa.int32()),
+        ("caption", pa.string()),
+    ]
+)
+
+CAPTIONS = pa.schema(
+    [
+        ("caption", pa.string()),
+        ("occurrences", pa.int32()),  # near-identical captions, this one included
+        ("pictures", pa.int32()),  # distinct kept pictures among them
+        ("max_copies", pa.int32()),  # most copies of one of their pictures
+        ("sample_id", pa.string()),  # the kept picture with the most copies
+    ]
+)
