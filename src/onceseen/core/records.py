@@ -50,6 +50,8 @@ class Shard:
         size: Bytes (for a folder: of all its files).
         mark: Modification mark, as text: what tells that the input changed.
         files: For folders: paths of its files relative to `path`, in UTF-8 byte order; else empty.
+        id_prefix: For folders: what stands before a file's path in SRC in its sample_id (`<SRC's name>/` where there
+            are several SRC); else empty.
     """
 
     number: int
@@ -59,6 +61,7 @@ class Shard:
     size: int
     mark: str
     files: tuple[str, ...] = ()
+    id_prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ class ImageSample:
     Attributes:
         row: Place in the shard, from 0; with the shard's number it makes the node id.
         key: Key within the shard (with `#2`, `#3` where a tar repeats one).
-        sample_id: `<shard name>/<key>`.
+        sample_id: `<shard name>/<key>`; in folders the path in SRC.
         image: The encoded bytes, or None where they could not be read.
         extension: Lower-case extension of the image member, without the dot; empty if unknown.
         member: Name of the image member, as stored (percent-encoded where not UTF-8).
