@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from onceseen.planted.composites import COMPOSITES
+
 ORIGINAL = "original"
 EXACT = "exact"
 RECAPTIONED = "recaptioned"
@@ -218,8 +220,6 @@ def _plan_copies(photo: Photo, copies: tuple[int, int], config: DemoConfig) -> l
 
 def _plan_composites(photos: Sequence[Photo], config: DemoConfig) -> list[PlannedImage]:
     """Composites of photographs that have several copies anyhow; no photograph is used twice in one."""
-    from onceseen.planted.composites import COMPOSITES
-
     planned = []
     for name, number in config.composites:
         for i in range(number):
