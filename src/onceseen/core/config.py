@@ -131,7 +131,9 @@ class EmbedConfig:
         known = self.model in kinds or any(
             self.model.startswith(p) and len(self.model) > len(p) for p in prefixes
         )
-        _require(known, "embed.model", self.model, "one of " + ", ".join((*kinds, *(p + "..." for p in prefixes))))
+        _require(
+            known, "embed.model", self.model, "one of " + ", ".join((*kinds, *(p + "..." for p in prefixes)))
+        )
         _require(self.device in ("auto", "cpu", "cuda"), "embed.device", self.device, "auto, cpu or cuda")
         _require(
             self.precision in ("auto", "fp32", "fp16", "bf16"),
@@ -142,7 +144,12 @@ class EmbedConfig:
         _require(self.batch_size > 0, "embed.batch_size", self.batch_size, "a positive number of pictures")
         _require(self.image_size >= 0, "embed.image_size", self.image_size, "0 or a side in pixels")
         _require(len(self.mean) == 3, "embed.mean", self.mean, "three channel means")
-        _require(len(self.std) == 3 and all(s > 0 for s in self.std), "embed.std", self.std, "three positive numbers")
+        _require(
+            len(self.std) == 3 and all(s > 0 for s in self.std),
+            "embed.std",
+            self.std,
+            "three positive numbers",
+        )
         _require(self.threads >= 0, "embed.threads", self.threads, "0 or more")
 
 
@@ -231,6 +238,7 @@ class VerifyConfig:
         local_features: Whether doubtful pairs are read again at all.
         max_side: Longest side, in pixels, at which pictures are compared when read again.
         max_unverified: Unverified candidates a sample that the pairs table keeps.
+        rounds: Rounds in which representatives of one component that were never compared are compared.
         calibration: File of the score's coefficients; empty: the one that the package ships.
     """
 
@@ -242,11 +250,14 @@ class VerifyConfig:
     local_features: bool = True
     max_side: int = 384
     max_unverified: int = 8
+    rounds: int = 1
     calibration: str = ""
 
     def __post_init__(self) -> None:
         for name in ("min_score", "doubt_score", "certain_score", "min_coverage", "min_kept_coverage"):
-            _require(0 <= getattr(self, name) <= 1, f"verify.{name}", getattr(self, name), "a number in [0, 1]")
+            _require(
+                0 <= getattr(self, name) <= 1, f"verify.{name}", getattr(self, name), "a number in [0, 1]"
+            )
         _require(
             self.doubt_score <= self.min_score <= self.certain_score,
             "verify.min_score",
@@ -254,6 +265,7 @@ class VerifyConfig:
             "verify.doubt_score <= verify.min_score <= verify.certain_score",
         )
         _require(self.max_side >= 64, "verify.max_side", self.max_side, "64 pixels or more")
+        _require(self.rounds >= 0, "verify.rounds", self.rounds, "0 or more")
         _require(self.max_unverified >= 0, "verify.max_unverified", self.max_unverified, "0 or more")
 
 

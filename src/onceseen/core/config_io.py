@@ -77,7 +77,9 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
     name, found, text = override.partition("=")
     parts = name.strip().split(".")
     if not found or len(parts) != 2 or not all(parts):
-        raise ValueError(f"--set {override!r}: expected section.key=value, for example --set verify.min_score=0.6")
+        raise ValueError(
+            f"--set {override!r}: expected section.key=value, for example --set verify.min_score=0.6"
+        )
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -100,10 +102,18 @@ def _build(cls: type, data: object, where: str) -> object:
         full = f"{where}.{key}" if where else str(key)
         if key not in names:
             near = difflib.get_close_matches(str(key), names, n=1, cutoff=0.4)
-            hint = f"did you mean {where + '.' if where else ''}{near[0]}?" if near else f"known here: {', '.join(names)}"
+            hint = (
+                f"did you mean {where + '.' if where else ''}{near[0]}?"
+                if near
+                else f"known here: {', '.join(names)}"
+            )
             raise ValueError(f"unknown config key {full}; {hint}")
         kind = hints[key]
-        values[key] = _build(kind, value, full) if dataclasses.is_dataclass(kind) else _coerce(kind, value, full)
+        values[key] = (
+            _build(kind, value, full)
+            if isinstance(kind, type) and dataclasses.is_dataclass(kind)
+            else _coerce(kind, value, full)
+        )
     return cls(**values)
 
 
@@ -119,5 +129,7 @@ def _coerce(kind: Any, value: object, where: str) -> object:  # noqa: ANN401 - a
     if kind is str and value is None:
         return ""
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-        raise ValueError(f"config key {where} is {value!r} ({type(value).__name__}); expected {kind.__name__}")
+        raise ValueError(
+            f"config key {where} is {value!r} ({type(value).__name__}); expected {kind.__name__}"
+        )
     return value

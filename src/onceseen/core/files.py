@@ -36,7 +36,7 @@ def join(*parts: str) -> str:
 def open_read(path: str) -> BinaryIO:
     """Opens a file for reading bytes, never decompressing by its name. Seekable."""
     if is_local(path):
-        return open(path, "rb")  # noqa: SIM115 - the caller closes it
+        return open(path, "rb")
     return cast(BinaryIO, FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED))
 
 

@@ -6,13 +6,13 @@ _SAFE_ESCAPE = "%"
 
 
 def decode_name(raw: bytes) -> str:
-    """A stored name as text: UTF-8 where it is, every other byte percent-encoded.
+    r"""A stored name as text: UTF-8 where it is, every other byte percent-encoded.
 
     A literal `%` is left alone in valid UTF-8 names; in others it is encoded too, so that the result is unambiguous.
 
-    >>> decode_name(b"caf\\xc3\\xa9.jpg")
+    >>> decode_name(b"caf\xc3\xa9.jpg")
     'café.jpg'
-    >>> decode_name(b"caf\\xe9.jpg")
+    >>> decode_name(b"caf\xe9.jpg")
     'caf%E9.jpg'
     """
     try:

@@ -13,6 +13,10 @@ class RunLayout:
 
     root: str
 
+    def path(self, name: str) -> str:
+        """A file or directory by its name in RUN."""
+        return join(self.root, name)
+
     def run_json(self) -> str:
         """Resolved config, versions, model, input listing, state of each job."""
         return join(self.root, "run.json")
@@ -69,6 +73,10 @@ class RunLayout:
         """The report."""
         return join(self.root, "report.html")
 
+    def match_facts(self) -> str:
+        """What the match job measured of itself."""
+        return join(self.root, ".state", "match.json")
+
     def centroids(self) -> str:
-        """Coarse centroids (float32, npy) of this run."""
-        return join(self.root, ".state", "centroids.npy")
+        """Cells of this run (.npz), reusable by another through `cells.centroids`."""
+        return join(self.root, "centroids.npz")

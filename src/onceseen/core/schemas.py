@@ -63,7 +63,10 @@ def features_schema(dimensions: int) -> pa.Schema:
 THUMBS = pa.schema(
     [
         ("sample_id", pa.string()),
-        ("thumb", pa.binary(THUMB_SIDE * THUMB_SIDE)),  # grey, row-major, the whole picture squeezed to a square
+        (
+            "thumb",
+            pa.binary(THUMB_SIDE * THUMB_SIDE),
+        ),  # grey, row-major, the whole picture squeezed to a square
         ("trimmed", pa.binary()),  # the same of the trimmed view, empty if there is none
     ]
 )

@@ -1,0 +1,18 @@
+"""Candidate pairs: exact classes, PDQ bands and embedding cells. Pure NumPy and FAISS; the wires are in `jobs`."""
+
+from onceseen.neighbors.bands import band_positions, banding_recall, search_band
+from onceseen.neighbors.cells import Cells, assign_coarse, encode, require_faiss, search_cell, train_cells
+from onceseen.neighbors.classes import exact_classes
+
+__all__ = [
+    "Cells",
+    "assign_coarse",
+    "band_positions",
+    "banding_recall",
+    "encode",
+    "exact_classes",
+    "require_faiss",
+    "search_band",
+    "search_cell",
+    "train_cells",
+]
