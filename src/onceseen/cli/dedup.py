@@ -1,0 +1,105 @@
+"""Deduplicate shards.
+
+SRC is a directory, a file or a glob of WebDataset tars (as img2dataset writes them), parquet files with images, or a
+folder of images. RUN receives verdicts, pairs, statistics, a delete list, report.html and (without --dry-run) the
+deduplicated shards, in the input's own format. Nothing in SRC is changed.
+
+A killed run is resumed by the same command. Any Apache Beam option may be given as well, e.g. --runner=SparkRunner.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from onceseen.core.config_io import load_config
+
+TAKES_BEAM_OPTIONS = True
+EPILOG = """\
+examples:
+  onceseen dedup shards/ --output run
+  onceseen dedup shards/ --output run --config configs/hash-only.yaml --dry-run
+  onceseen dedup shards/ --output run --set keep.max_copies=3 --redo match
+  onceseen dedup shards/ --output run --decisions decisions.csv --redo match
+
+decisions.csv holds a person's word, above every score:
+  sample_id_a,sample_id_b,decision        rows such as  00000/000000001,00003/000000042,different
+  sample_id,decision                      rows such as  00000/000000007,keep
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.add_argument("sources", metavar="SRC", nargs="+", help="files, directories or globs")
+    parser.add_argument(
+        "--output", required=True, metavar="RUN", help="run directory, made if it is not there"
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML file of settings; see configs/")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="section.key=value",
+        help="one setting, above the file's; may be repeated",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="stop before the rewrite: verdicts, delete list and report only",
+    )
+    parser.add_argument(
+        "--decisions", default="", metavar="FILE", help="csv of a person's decisions on pairs or samples"
+    )
+    parser.add_argument(
+        "--features",
+        default="",
+        metavar="RUN0",
+        help="take the features of a finished run of the same input and model",
+    )
+    parser.add_argument(
+        "--redo",
+        default="",
+        choices=("match", "rewrite"),
+        help="do this job (and those after it) again where its config differs",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="start again, whatever RUN holds")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the job and prints what came of it.
+
+    Returns:
+        0.
+    """
+    from dataclasses import replace
+
+    from onceseen.jobs.dedup import DedupRequest, run_dedup
+    from onceseen.jobs.runner import with_flags
+
+    config = load_config(args.config, args.overrides)
+    config = replace(config, runner=with_flags(config.runner, args.beam_options))
+    result = run_dedup(
+        DedupRequest(
+            sources=tuple(args.sources),
+            output=args.output,
+            config=config,
+            dry_run=args.dry_run,
+            decisions=args.decisions,
+            features=args.features,
+            redo=args.redo,
+            overwrite=args.overwrite,
+            quiet=args.quiet,
+        )
+    )
+    summary = result.summary
+    if not result.worked:
+        print(f"{result.layout.root}: done already, with this input and config; nothing to do")
+    print(
+        f"read {summary['read']:,} = kept {summary['kept']:,} + dropped {summary['dropped']:,} + "
+        f"failed {summary['failed']:,}; {summary['components']:,} components, redundant {summary['redundant']:,}"
+    )
+    if summary["shards_failed"]:
+        print(f"{summary['shards_failed']} damaged shard(s): see {result.layout.path('failures')}")
+    print(f"report: {result.layout.report()}")
+    return 0

@@ -1,0 +1,145 @@
+"""`onceseen COMMAND ...`: parse, hand over, turn errors into one clear line and an exit code.
+
+Exit codes: 0 done, 1 the run failed, 2 wrong usage or config.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+import onceseen
+from onceseen.quiet import disable_telemetry
+
+_COMMANDS = {
+    "dedup": ("onceseen.cli.dedup", "deduplicate shards: the main job"),
+    "evaluate": (
+        "onceseen.evaluate.cli",
+        "wrong drops, removed copies and micro-AP of a run against known copies",
+    ),
+    "explain": ("onceseen.explain.cli", "why a sample was kept or dropped, or what is known of two samples"),
+    "report": ("onceseen.cli.report", "write report.html of a finished run again"),
+    "fetch": ("onceseen.fetch.cli", "a table of URLs and captions becomes shards (img2dataset)"),
+}
+_EPILOG = """\
+examples:
+  onceseen dedup shards/ --output run                       deduplicate, keep everything in run/
+  onceseen dedup shards/ --output run --dry-run             verdicts, delete list and report only
+  onceseen dedup 'shards/*.tar' --output run --set verify.min_score=0.7
+  onceseen explain run 00000/000000012                      why this one?
+  onceseen evaluate run --truth manifest.csv                how right was it?
+
+Commands exit with 0 when done, 1 when the run failed, 2 for wrong usage or config.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with all commands; heavy imports wait until a command is chosen."""
+    parser = argparse.ArgumentParser(
+        prog="onceseen",
+        description="Makes a training set hold every picture once: finds near-duplicate images, verifies them, "
+        "writes the set again without them, and says how often each picture occurred.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"onceseen {onceseen.__version__}")
+    parser.add_argument("command", choices=sorted(_COMMANDS), metavar="COMMAND", help=_command_help())
+    return parser
+
+
+def _command_help() -> str:
+    return "; ".join(f"{name}: {text}" for name, (_, text) in _COMMANDS.items())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: Arguments without the program's name; None: those of the process.
+
+    Returns:
+        The exit code.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    disable_telemetry()
+    if not arguments or arguments[0] not in _COMMANDS:
+        return _exit_code(build_parser(), arguments)
+    name, rest = arguments[0], arguments[1:]
+    module = import_module(_COMMANDS[name][0])
+    parser = argparse.ArgumentParser(
+        prog=f"onceseen {name}",
+        description=_first_paragraph(module.__doc__) or _COMMANDS[name][1],
+        epilog=getattr(module, "EPILOG", None),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--verbose", action="store_true", help="log every step, and the whole of an error")
+    module.add_arguments(parser)
+    try:
+        if getattr(module, "TAKES_BEAM_OPTIONS", False):
+            parsed, unknown = parser.parse_known_args(rest)
+            parsed.beam_options = unknown
+        else:
+            parsed = parser.parse_args(rest)
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 2
+    _set_up_logging(verbose=parsed.verbose)
+    return _run(name, module.run, parsed)
+
+
+def _run(name: str, run: Callable[[argparse.Namespace], int], parsed: argparse.Namespace) -> int:
+    """Runs a command; errors that a user can do something about become one line."""
+    try:
+        return int(run(parsed))
+    except BrokenPipeError:  # a reader such as `head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print(f"onceseen {name}: stopped; run the same command again to resume", file=sys.stderr)
+        return 1
+    except (ValueError, FileNotFoundError) as error:
+        if parsed.verbose:
+            raise
+        print(f"onceseen {name}: {error}", file=sys.stderr)
+        return 2
+    except (RuntimeError, OSError) as error:
+        if parsed.verbose:
+            raise
+        print(f"onceseen {name}: {_last_line(error)} (--verbose shows where)", file=sys.stderr)
+        return 1
+
+
+def _last_line(error: BaseException) -> str:
+    """Beam wraps a worker's error in its whole traceback; the last line is the error."""
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__).strip()
+
+
+def _exit_code(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
+    try:
+        if not arguments:
+            parser.print_help()
+            return 2
+        parser.parse_args(arguments)
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 2
+    return 2
+
+
+def _first_paragraph(text: str | None) -> str:
+    return (text or "").strip()
+
+
+def _set_up_logging(*, verbose: bool) -> None:
+    level = logging.DEBUG if verbose else logging.INFO
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger = logging.getLogger("onceseen")
+    logger.handlers[:] = [handler]
+    logger.setLevel(level)
+    logger.propagate = False
+    logging.getLogger("apache_beam").setLevel(logging.INFO if verbose else logging.ERROR)
+    logging.getLogger().setLevel(logging.WARNING if not verbose else logging.INFO)

@@ -1,0 +1,23 @@
+"""Write report.html of a finished run again."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.add_argument("run", metavar="RUN", help="directory of a finished run")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the report and prints its path.
+
+    Returns:
+        0.
+    """
+    from onceseen.core.layout import RunLayout
+    from onceseen.stats import write_report
+
+    print(write_report(RunLayout(args.run.rstrip("/"))))
+    return 0

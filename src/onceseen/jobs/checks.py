@@ -1,0 +1,107 @@
+"""Checks before any work: the workers see SRC and RUN, the output can be written, and there is disk enough."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+
+import apache_beam as beam
+
+from onceseen.core.files import exists, is_local, join, make_directory, open_read, remove, write_bytes
+from onceseen.core.layout import RunLayout
+from onceseen.core.records import Shard, ShardKind
+from onceseen.jobs.runner import Runner
+
+FEATURE_BYTES = 7_000
+"""Features, thumbs, pairs and verdicts of one picture, with room to spare (measured: 4.5 KB)."""
+_TYPICAL_IMAGE_BYTES = 40_000
+
+
+class CheckError(RuntimeError):
+    """Something is missing that the run needs; nothing has been done."""
+
+
+def check_writable(layout: RunLayout) -> None:
+    """Writes and removes a probe file in RUN.
+
+    Raises:
+        CheckError: If that fails.
+    """
+    probe = join(layout.root, ".probe")
+    try:
+        make_directory(layout.root)
+        write_bytes(probe, b"onceseen")
+        remove(probe)
+    except Exception as error:  # every file system has exceptions of its own
+        raise CheckError(f"--output {layout.root} cannot be written: {error}") from error
+
+
+def check_disk(layout: RunLayout, shards: Sequence[Shard], *, rewrite: bool) -> None:
+    """Compares the free disk with what the run may need, where RUN is on this machine.
+
+    Raises:
+        CheckError: With both numbers and what makes the need smaller.
+    """
+    if not is_local(layout.root):
+        return
+    total = sum(s.size for s in shards)
+    need = round(total / _TYPICAL_IMAGE_BYTES * FEATURE_BYTES) + (total if rewrite else 0)
+    free = shutil.disk_usage(layout.root).free
+    if need > free:
+        hint = "free some, choose another --output" + (
+            ", or use --dry-run: no second copy" if rewrite else ""
+        )
+        raise CheckError(
+            f"{layout.root} has {free / 1e9:.1f} GB free and the run may need {need / 1e9:.1f} GB: {hint}"
+        )
+
+
+def check_workers(layout: RunLayout, shards: Sequence[Shard], runner: Runner) -> None:
+    """Has a worker open the first shard and write into RUN.
+
+    Raises:
+        CheckError: If a worker cannot, for example because a path is local and the worker is elsewhere.
+    """
+    local = [p for p in (layout.root, *(s.path for s in shards)) if is_local(p)]
+    if local and not runner.is_local and not _shares_files(runner):
+        raise CheckError(
+            f"{local[0]} is a path of this machine, but runner {runner.config.runner} works elsewhere: "
+            "use gs://, s3:// or hdfs:// paths"
+        )
+    if runner.in_process:
+        probe_paths(shards[0], layout)
+        return
+    try:
+        runner.run("check", lambda p: p | "Probe" >> beam.Create([shards[0]]) | beam.Map(probe_paths, layout))
+    except CheckError:
+        raise
+    except Exception as error:
+        raise CheckError(
+            f"the workers cannot read {shards[0].path} or write {layout.root}: {error}"
+        ) from error
+
+
+def _shares_files(runner: Runner) -> bool:
+    """Runners whose workers may well be on this machine, or mount what it mounts."""
+    return runner.config.runner not in ("DataflowRunner",)
+
+
+def probe_paths(shard: Shard, layout: RunLayout) -> None:
+    """Opens a shard and writes into the run, as a worker will.
+
+    Raises:
+        CheckError: If either fails.
+    """
+    try:
+        path = shard.path
+        if shard.kind == ShardKind.FOLDER:
+            path = os.path.join(shard.path, shard.files[0]) if shard.files else shard.path
+        if not exists(path):
+            raise FileNotFoundError(path)
+        if not os.path.isdir(path):
+            with open_read(path) as stream:
+                stream.read(1)
+    except Exception as error:
+        raise CheckError(f"a worker cannot read {shard.path}: {error}") from error
+    check_writable(layout)

@@ -1,0 +1,153 @@
+"""`--decisions FILE`: a person's word, above every score.
+
+CSV with a header. Rows `sample_id_a,sample_id_b,same|different` speak of pairs, rows `sample_id,keep|drop` of single
+samples; one file may hold either form, or both when the columns `sample_id_a, sample_id_b, decision` are used with an
+empty `sample_id_b` for single samples.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from onceseen.core.features import read_features
+from onceseen.core.files import read_bytes
+from onceseen.core.layout import RunLayout
+from onceseen.core.records import Shard, Verdict, node_id
+from onceseen.neighbors.packing import Records
+
+_PAIR_WORDS = ("same", "different")
+_SAMPLE_WORDS = ("keep", "drop")
+_Subject = TypeVar("_Subject")
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRows:
+    """Decisions as the file has them, by sample id.
+
+    Attributes:
+        pairs: (a, b, same | different).
+        samples: (sample_id, keep | drop).
+        digest: Hash of the decisions, part of the match job's fingerprint; empty without decisions.
+    """
+
+    pairs: tuple[tuple[str, str, str], ...] = ()
+    samples: tuple[tuple[str, str], ...] = ()
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """Decisions by node id, pairs between heads of exact classes.
+
+    Attributes:
+        same: Pairs (a < b) that a person calls the same picture.
+        different: Pairs (a < b) that a person tells apart.
+        apart: Samples told apart from a member of their own exact class: each a class of its own.
+        samples: Samples to keep or to drop.
+    """
+
+    same: frozenset[tuple[int, int]] = frozenset()
+    different: frozenset[tuple[int, int]] = frozenset()
+    apart: frozenset[int] = frozenset()
+    samples: Mapping[int, Verdict] = field(default_factory=dict)
+
+
+def read_decisions(path: str) -> DecisionRows:
+    """Reads and checks a decisions file.
+
+    Raises:
+        ValueError: If it cannot be read, a row is malformed, or two rows contradict each other.
+    """
+    try:
+        text = read_bytes(path).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"decisions file {path} cannot be read as UTF-8 text: {error}") from error
+    pairs: dict[tuple[str, str], str] = {}
+    samples: dict[str, str] = {}
+    for number, row in enumerate(csv.reader(io.StringIO(text)), start=1):
+        cells = [cell.strip() for cell in row]
+        if not any(cells) or (number == 1 and cells[-1] not in (*_PAIR_WORDS, *_SAMPLE_WORDS)):
+            continue
+        cells = [cells[0], *cells[2:]] if len(cells) == 3 and not cells[1] else cells
+        where = f"decisions file {path}, line {number}"
+        if len(cells) == 3 and cells[2] in _PAIR_WORDS and cells[0] != cells[1]:
+            first, second = sorted(cells[:2])
+            _say(pairs, (first, second), cells[2], where)
+        elif len(cells) == 2 and cells[1] in _SAMPLE_WORDS:
+            _say(samples, cells[0], cells[1], where)
+        else:
+            raise ValueError(
+                f"{where}: {','.join(row)!r} is neither sample_id_a,sample_id_b,same|different "
+                "nor sample_id,keep|drop"
+            )
+    ordered = tuple((a, b, word) for (a, b), word in sorted(pairs.items())), tuple(sorted(samples.items()))
+    return DecisionRows(*ordered, hashlib.sha256(repr(ordered).encode()).hexdigest())
+
+
+def _say(known: dict[_Subject, str], subject: _Subject, word: str, where: str) -> None:
+    if known.setdefault(subject, word) != word:
+        raise ValueError(f"{where}: {subject} is said to be both {known[subject]} and {word}")
+
+
+def resolve_decisions(
+    rows: DecisionRows, layout: RunLayout, shards: Sequence[Shard], heads: Mapping[int, int]
+) -> Decisions:
+    """Sample ids to nodes, and pairs to the heads of their exact classes.
+
+    Args:
+        rows: From `read_decisions`.
+        layout: A run whose features are extracted.
+        shards: All shards.
+        heads: Head of every member of an exact class that is not the head itself.
+
+    Raises:
+        ValueError: If an id is not in the input, naming it.
+    """
+    ids = {i for a, b, _ in rows.pairs for i in (a, b)} | {i for i, _ in rows.samples}
+    nodes = _nodes(ids, layout, shards)
+    same: set[tuple[int, int]] = set()
+    different: set[tuple[int, int]] = set()
+    apart: set[int] = set()
+    for a, b, word in rows.pairs:
+        first, second = sorted((heads.get(nodes[a], nodes[a]), heads.get(nodes[b], nodes[b])))
+        if first != second:
+            (same if word == "same" else different).add((first, second))
+        elif word == "different":
+            apart.add(next(n for n in (nodes[b], nodes[a]) if n in heads))
+    return Decisions(
+        frozenset(same),
+        frozenset(different),
+        frozenset(apart),
+        {nodes[i]: Verdict(word) for i, word in rows.samples},
+    )
+
+
+def _nodes(ids: Iterable[str], layout: RunLayout, shards: Sequence[Shard]) -> dict[str, int]:
+    """Node ids of sample ids; only shards that an id can belong to are read."""
+    wanted = set(ids)
+    found: dict[str, int] = {}
+    for shard in shards:
+        if not wanted or not any(i.startswith(shard.id_prefix or f"{shard.name}/") for i in wanted):
+            continue
+        for row, sample in enumerate(
+            read_features(layout, shard.name, ["sample_id"])["sample_id"].to_pylist()
+        ):
+            if sample in wanted:
+                found[sample] = node_id(shard.number, row)
+                wanted.discard(sample)
+    if wanted:
+        raise ValueError(
+            f"the decisions name {len(wanted)} sample(s) that are not in the input, for example {min(wanted)!r}; "
+            "ids are as in verdicts/*.parquet"
+        )
+    return found
+
+
+def heads_of_classes(stars: Iterable[Records]) -> dict[int, int]:
+    """Head by member, from star rows."""
+    return {int(s["node"]): int(s["head"]) for block in stars for s in block}

@@ -1,0 +1,337 @@
+"""`onceseen dedup`: three jobs over durable files, each done only if it is not done already."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from onceseen.core.config import PipelineConfig
+from onceseen.core.features import read_model
+from onceseen.core.files import exists, read_bytes, read_json, remove, write_bytes, write_json
+from onceseen.core.layout import RunLayout
+from onceseen.core.records import Shard
+from onceseen.embed import EmbedderSpec, describe_embedder
+from onceseen.jobs.checks import CheckError, check_disk, check_workers, check_writable
+from onceseen.jobs.decisions import DecisionRows, read_decisions
+from onceseen.jobs.extract_job import build_extract, extract_done
+from onceseen.jobs.finish import write_statistics
+from onceseen.jobs.lock import run_lock
+from onceseen.jobs.match.run import MatchJob
+from onceseen.jobs.progress import shard_progress
+from onceseen.jobs.rewrite_job import build_rewrite, rewrite_done
+from onceseen.jobs.runner import JobError, Runner
+from onceseen.jobs.state import (
+    DONE,
+    RUNNING,
+    Fingerprints,
+    RunState,
+    describe_difference,
+    fingerprints,
+)
+from onceseen.neighbors import require_faiss
+from onceseen.shards import list_shards
+from onceseen.verify import load_calibration
+
+_log = logging.getLogger(__name__)
+
+
+class RunConflictError(ValueError):
+    """The run directory holds another run; the message says what differs and which flag to use."""
+
+
+@dataclass(frozen=True, slots=True)
+class DedupRequest:
+    """What a user asks of `onceseen dedup`.
+
+    Attributes:
+        sources: Files, directories or globs.
+        output: Run directory.
+        config: Resolved configuration.
+        dry_run: Stop before the rewrite.
+        decisions: Decisions file, empty for none.
+        features: A finished run whose features are taken over, empty for none.
+        redo: `match` or `rewrite`: what may be done again where its config differs; empty for neither.
+        overwrite: Start again whatever is there.
+        quiet: No progress bars.
+    """
+
+    sources: tuple[str, ...]
+    output: str
+    config: PipelineConfig
+    dry_run: bool = False
+    decisions: str = ""
+    features: str = ""
+    redo: str = ""
+    overwrite: bool = False
+    quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DedupResult:
+    """What came of it.
+
+    Attributes:
+        layout: The run.
+        summary: Content of stats/summary.json.
+        worked: Jobs that were done now; empty where everything was done before.
+    """
+
+    layout: RunLayout
+    summary: Mapping[str, Any]
+    worked: tuple[str, ...]
+
+
+def run_dedup(request: DedupRequest) -> DedupResult:
+    """Runs, resumes or reuses a deduplication.
+
+    Raises:
+        ValueError: Wrong usage or config, or a run directory that holds something else (exit code 2).
+        CheckError, LockHeldError, JobError, ReconciliationError: The run cannot go on (exit code 1).
+    """
+    config = request.config
+    layout = RunLayout(request.output.rstrip("/") or "/")
+    decisions = read_decisions(request.decisions) if request.decisions else DecisionRows()
+    model = describe_embedder(config.embed)
+    _check_models(config, model)
+    shards = list_shards(request.sources, config.read)
+    check_writable(layout)
+    with run_lock(layout):
+        job = _Dedup(request, layout, shards, model.to_json() if model else None, decisions)
+        return job.run()
+
+
+def _check_models(config: PipelineConfig, model: EmbedderSpec | None) -> None:
+    """What the later jobs need is looked for now, not after hours of extraction."""
+    if config.cells.enabled:
+        if model is None:
+            raise ValueError(
+                "embed.model is none, but cells.enabled is true: cells search embeddings; set cells.enabled: false "
+                "(as configs/hash-only.yaml does) or name a model"
+            )
+        require_faiss()
+    load_calibration(config.verify.calibration)
+
+
+@dataclass(slots=True)
+class _Dedup:
+    """One run under its lock."""
+
+    request: DedupRequest
+    layout: RunLayout
+    shards: Sequence[Shard]
+    model: Mapping[str, Any] | None
+    decisions: DecisionRows
+    runner: Runner = field(init=False)
+    prints: Fingerprints = field(init=False)
+    timings: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.runner = Runner(self.request.config.runner)
+        self.prints = fingerprints(self.shards, self.request.config, self.model, self.decisions.digest)
+
+    def run(self) -> DedupResult:
+        """Does what is not done."""
+        state = self._open_state()
+        worked = []
+        if not state.is_done("extract", self.prints.extract):
+            self._check_before(state)
+            self._extract(state)
+            worked.append("extract")
+        facts_path = self.layout.match_facts()
+        if not state.is_done("match", self.prints.match):
+            self._match(state)
+            worked.append("match")
+        facts = read_json(facts_path)
+        if not self.request.dry_run and not state.is_done("rewrite", self.prints.rewrite):
+            self._check_failures()
+            self._rewrite(state)
+            worked.append("rewrite")
+        summary_path = self.layout.stats("summary.json")
+        if worked or not exists(summary_path):
+            self._say("statistics and report")
+            with self._timed("finish"):
+                summary = write_statistics(self.layout, self.shards, facts)
+            write_json(self.layout.timings_json(), self.timings)
+        else:
+            summary = read_json(summary_path)
+        return DedupResult(self.layout, summary, tuple(worked))
+
+    def _open_state(self) -> RunState:
+        """The run's state, after every reason to refuse it has been looked at."""
+        if self.request.overwrite:
+            self._remove_run()
+        state = RunState.load(self.layout)
+        if state is None:
+            state = RunState.start(self.layout, self.shards, self.request.config, self.model)
+            if self.request.features:
+                self._take_features(state)
+            return state
+        if state.job("extract")[1] != self.prints.extract:
+            different = describe_difference(state, self.shards, self.request.config, self.model)
+            raise RunConflictError(
+                f"{self.layout.root} holds a run of something else: {'; '.join(different) or 'another version'}. "
+                "Use another --output, or --overwrite to start again"
+            )
+        self._refuse_silent_redo(state)
+        state.describe(self.request.config)
+        return state
+
+    def _refuse_silent_redo(self, state: RunState) -> None:
+        """A finished job whose config differs is done again only when that is asked for."""
+        redo = self.request.redo
+        stale = [
+            name
+            for name, now in (("match", self.prints.match), ("rewrite", self.prints.rewrite))
+            if state.job(name)[0] == DONE and state.job(name)[1] != now
+        ]
+        if self.request.dry_run:
+            stale = [name for name in stale if name == "match"]
+        if stale and redo not in stale[:1] and redo != "match":
+            raise RunConflictError(
+                f"{self.layout.root}: the config of {' and '.join(stale)} differs from the finished run; "
+                f"--redo {stale[0]} would do {' and '.join(stale)} again (nothing is embedded again)"
+            )
+        if redo == "match":
+            state.mark("match", "", "")
+        elif redo == "rewrite":
+            state.mark("rewrite", "", "")
+            self._remove_rewrite()
+
+    def _remove_run(self) -> None:
+        """Removes what a run writes, and nothing else that may be in the directory."""
+        names = (
+            "run.json",
+            "timings.json",
+            "centroids.npz",
+            "features",
+            "thumbs",
+            "pairs",
+            "verdicts",
+            "failures",
+            "shards",
+            "stats",
+        )
+        for name in (*names, "report.html", ".state"):
+            remove(self.layout.path(name))
+
+    def _remove_rewrite(self) -> None:
+        for path in (self.layout.shards_dir(), self.layout.path(".state/rewrite")):
+            remove(path)
+
+    def _take_features(self, state: RunState) -> None:
+        """Copies the features of another run of the same input, model and extract config."""
+        other = RunLayout(self.request.features.rstrip("/"))
+        found = RunState.load(other)
+        if found is None or not found.is_done("extract", self.prints.extract):
+            different = (
+                []
+                if found is None
+                else describe_difference(found, self.shards, self.request.config, self.model)
+            )
+            raise RunConflictError(
+                f"--features {other.root} cannot be used: "
+                + (
+                    "there is no run"
+                    if found is None
+                    else "; ".join(different) or "its extract job is not finished"
+                )
+            )
+        for shard in self.shards:
+            if read_model(other, shard.name) != self.model:
+                raise RunConflictError(
+                    f"--features {other.root}: shard {shard.name} was embedded by another model"
+                )
+            for name in ("features", "thumbs", "shard_failures", "extract_summary"):
+                write_bytes(
+                    getattr(self.layout, name)(shard.name), read_bytes(getattr(other, name)(shard.name))
+                )
+        state.mark("extract", DONE, self.prints.extract)
+
+    def _check_before(self, state: RunState) -> None:
+        check_disk(self.layout, self.shards, rewrite=not self.request.dry_run)
+        state.mark("extract", RUNNING, self.prints.extract)  # workers read the input listing from run.json
+        check_workers(self.layout, self.shards, self.runner)
+
+    def _extract(self, state: RunState) -> None:
+        config = self.request.config
+        names = {s.name: s for s in self.shards}
+        with (
+            self._timed("extract"),
+            self._bar("extract", lambda n: extract_done(self.layout, names[n], self.prints.extract)),
+        ):
+            left = [s for s in self.shards if not extract_done(self.layout, s, self.prints.extract)]
+            self.runner.run(
+                "extract", lambda p: build_extract(p, left, config, self.layout, self.prints.extract)
+            )
+        missing = [s.name for s in self.shards if not extract_done(self.layout, s, self.prints.extract)]
+        if missing:
+            raise JobError(
+                f"extract left {len(missing)} shard(s) undone, for example {missing[0]}; run again to resume"
+            )
+        state.mark("extract", DONE, self.prints.extract)
+
+    def _match(self, state: RunState) -> None:
+        state.mark("match", RUNNING, self.prints.match)
+        self._remove_rewrite()
+        with self._timed("match"):
+            job = MatchJob(self.layout, tuple(self.shards), self.request.config, self.runner, self._say)
+            write_json(self.layout.match_facts(), job.run(self.decisions))
+        state.mark("match", DONE, self.prints.match)
+
+    def _check_failures(self) -> None:
+        """Too many failed samples stop the run before anything is written."""
+        marks = [read_json(self.layout.extract_summary(s.name)) for s in self.shards]
+        read, failed = sum(m["read"] for m in marks), sum(m["failed"] for m in marks)
+        allowed = self.request.config.read.max_failed_fraction
+        if read and failed / read > allowed:
+            raise JobError(
+                f"{failed:,} of {read:,} samples failed ({failed / read:.1%}), more than read.max_failed_fraction "
+                f"{allowed:.1%}: see {self.layout.path('failures')}; raise the limit if that is right "
+                "(--set read.max_failed_fraction=1), then run again: nothing is extracted again"
+            )
+
+    def _rewrite(self, state: RunState) -> None:
+        config = self.request.config
+        if state.job("rewrite")[1] not in ("", self.prints.rewrite):
+            self._remove_rewrite()
+        state.mark("rewrite", RUNNING, self.prints.rewrite)
+        names = {s.name: s for s in self.shards}
+        with (
+            self._timed("rewrite"),
+            self._bar("rewrite", lambda n: rewrite_done(self.layout, names[n], self.prints.rewrite)),
+        ):
+            left = [s for s in self.shards if not rewrite_done(self.layout, s, self.prints.rewrite)]
+            self.runner.run(
+                "rewrite", lambda p: build_rewrite(p, left, config, self.layout, self.prints.rewrite)
+            )
+        missing = [s.name for s in self.shards if not rewrite_done(self.layout, s, self.prints.rewrite)]
+        if missing:
+            raise JobError(
+                f"rewrite left {len(missing)} shard(s) undone, for example {missing[0]}; run again to resume"
+            )
+        state.mark("rewrite", DONE, self.prints.rewrite)
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.timings[f"{name}_s"] = round(time.monotonic() - started, 3)
+
+    @contextmanager
+    def _bar(self, name: str, done: Callable[[str], bool]) -> Iterator[None]:
+        show = not self.request.quiet and sys.stderr.isatty()
+        self._say(name)
+        with shard_progress(name, [s.name for s in self.shards], done, show=show):
+            yield
+
+    def _say(self, text: str) -> None:
+        """One line a step; a person sees what is going on, a log has when."""
+        _log.info("%s", text)
+
+
+__all__ = ["CheckError", "DedupRequest", "DedupResult", "RunConflictError", "run_dedup"]

@@ -1,0 +1,62 @@
+"""After match and rewrite: statistics that reconcile, tables, delete list and report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from onceseen.core.files import exists, read_json, write_json
+from onceseen.core.layout import RunLayout
+from onceseen.core.records import Shard
+from onceseen.shards import RewriteSummary
+from onceseen.stats import (
+    ReconciliationError,
+    summarise,
+    write_captions_table,
+    write_copies_table,
+    write_delete_list,
+    write_report,
+    write_summary,
+)
+
+
+def write_statistics(layout: RunLayout, shards: Sequence[Shard], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Writes stats/ and asserts that nothing was lost.
+
+    Args:
+        layout: A run whose match job is done.
+        shards: The input.
+        facts: `candidate_recall` of the match job.
+
+    Returns:
+        The content of stats/summary.json.
+
+    Raises:
+        ReconciliationError: If read is not kept + dropped + failed, in any shard or in all.
+    """
+    names = [s.name for s in shards]
+    marks = [read_json(layout.extract_summary(name)) for name in names]
+    written = [_checked_mark(layout, name) for name in names if exists(layout.rewrite_mark(name))]
+    extras = {
+        "candidate_recall": facts.get("candidate_recall"),
+        "bytes_read": sum(m["bytes_read"] for m in marks),
+        "bytes_written": sum(m["bytes_written"] for m in written) if len(written) == len(names) else None,
+    }
+    summary = summarise(layout, names, extras)
+    write_summary(layout, summary)
+    write_json(layout.stats("candidate_recall.json"), dict(facts))
+    write_copies_table(layout, names)
+    write_captions_table(layout, names)
+    write_delete_list(layout, names)
+    write_report(layout)
+    return summary
+
+
+def _checked_mark(layout: RunLayout, name: str) -> dict[str, Any]:
+    """A rewritten shard's counts, which must equal those of its verdicts."""
+    mark = dict(read_json(layout.rewrite_mark(name)))
+    known = RewriteSummary.__slots__
+    if mark["read"] != mark["kept"] + mark["dropped"] + mark["failed"]:
+        counts = {k: v for k, v in mark.items() if k in known}
+        raise ReconciliationError(f"shard {name}: the rewrite lost samples: {counts}; report this")
+    return mark

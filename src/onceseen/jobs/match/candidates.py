@@ -1,0 +1,124 @@
+"""Step 3 of match: candidate pairs from PDQ bands and embedding cells, in one or several passes.
+
+Only packed blocks of codes pass the shuffle: at the defaults 41 bytes for each of 32 bands, straight and mirrored, and
+241 bytes for each of 3 coarse cells. A pass takes the keys whose number leaves its remainder, so a machine with little
+memory does the same work in more passes, with the same result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import apache_beam as beam
+import numpy as np
+
+from onceseen.core.config import PipelineConfig
+from onceseen.core.layout import RunLayout
+from onceseen.core.metrics import NAMESPACE, counter
+from onceseen.core.records import Shard
+from onceseen.jobs.match.regions import signatures, vector_regions
+from onceseen.jobs.match.training import read_cells
+from onceseen.jobs.match.work import WorkFiles, by_shard
+from onceseen.neighbors.bands import band_positions, band_values, search_band
+from onceseen.neighbors.cells import assign_coarse, encode, search_cell
+from onceseen.neighbors.packing import PAIR, SIGNATURE, code_dtype, unique_pairs, unpack
+
+Key = tuple[str, int, int]
+"""("band", band, range of values) or ("cell", coarse cell, code dimensions)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Which keys are searched now: those whose number leaves remainder `index` modulo `count`."""
+
+    index: int = 0
+    count: int = 1
+    ranges: int = 1
+
+    def takes(self, number: int) -> bool:
+        """Whether this pass takes a key."""
+        return number % self.count == self.index
+
+    @property
+    def step(self) -> str:
+        """Name of the pass's files."""
+        return f"candidates-{self.index:03d}"
+
+
+@dataclass(frozen=True)
+class FindCandidatePairs(beam.PTransform):
+    """Shards to candidate pairs, written by the shard of the smaller node."""
+
+    layout: RunLayout
+    config: PipelineConfig
+    part: Pass
+
+    def expand(self, shards: beam.PCollection[Shard]) -> beam.PCollection[None]:
+        """Sends codes to their bands and cells, searches each, writes pairs once each."""
+        return (
+            shards
+            | "Spread" >> beam.Reshuffle()
+            | "Codes" >> beam.FlatMap(code_blocks, self.layout, self.config, self.part)
+            | "ByKey" >> beam.GroupByKey()
+            | "Search" >> beam.FlatMap(search, self.config)
+            | "ByShard" >> beam.GroupByKey()
+            | "WriteCandidates" >> beam.Map(write_candidates, self.layout, self.part.step)
+        )
+
+
+def code_blocks(
+    shard: Shard, layout: RunLayout, config: PipelineConfig, part: Pass
+) -> Iterator[tuple[Key, bytes]]:
+    """A shard's codes, one block for each band range and coarse cell that it meets in this pass."""
+    if config.bands.enabled:
+        yield from _band_blocks(shard, layout, config, part)
+    if config.cells.enabled:
+        yield from _cell_blocks(shard, layout, config, part)
+
+
+def _band_blocks(
+    shard: Shard, layout: RunLayout, config: PipelineConfig, part: Pass
+) -> Iterator[tuple[Key, bytes]]:
+    records = signatures(layout, shard, config)
+    positions = band_positions(config.bands)
+    for band in range(config.bands.bands):
+        wanted = [r for r in range(part.ranges) if part.takes(band * part.ranges + r)]
+        if not wanted or not len(records):
+            continue
+        ranges = band_values(records["pdq"], positions[band]) % part.ranges
+        for number in wanted:
+            block = records[ranges == number]
+            if len(block):
+                yield ("band", band, number), block.tobytes()
+
+
+def _cell_blocks(
+    shard: Shard, layout: RunLayout, config: PipelineConfig, part: Pass
+) -> Iterator[tuple[Key, bytes]]:
+    cells = read_cells(layout.centroids())
+    regions = vector_regions(layout, shard)
+    coarse = assign_coarse(regions.vectors, cells, config.cells.coarse_probes)
+    codes = encode(regions.vectors, regions.nodes, regions.flags, cells)
+    for cell in np.unique(coarse):
+        if part.takes(int(cell)):
+            yield ("cell", int(cell), cells.code_dimensions), codes[(coarse == cell).any(axis=1)].tobytes()
+
+
+def search(keyed: tuple[Key, Iterable[bytes]], config: PipelineConfig) -> Iterator[tuple[int, bytes]]:
+    """Pairs of one key, by the shard of the smaller node."""
+    (kind, number, dimensions), blocks = keyed
+    if kind == "band":
+        records = unpack(blocks, SIGNATURE)
+        pairs = search_band(records, number, config.bands)
+    else:
+        records = unpack(blocks, code_dtype(dimensions))
+        pairs = search_cell(records, config.cells)
+    beam.metrics.Metrics.distribution(NAMESPACE, f"match/{kind}_size").update(len(records))
+    counter(f"match/{kind}_pairs").inc(len(pairs))
+    yield from by_shard(pairs, "a")
+
+
+def write_candidates(keyed: tuple[int, Iterable[bytes]], layout: RunLayout, step: str) -> None:
+    """Writes one shard's candidate pairs of this pass."""
+    WorkFiles(layout).write(step, keyed[0], unique_pairs(unpack(keyed[1], PAIR)))

@@ -1,0 +1,66 @@
+"""Step 1 of match: exact classes. 40 bytes a picture pass the shuffle, in packed blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import apache_beam as beam
+import numpy as np
+
+from onceseen.core.features import fixed_bytes, node_ids, read_features, status_ok
+from onceseen.core.layout import RunLayout
+from onceseen.core.metrics import counter
+from onceseen.core.records import Shard
+from onceseen.jobs.match.work import WorkFiles, by_shard
+from onceseen.neighbors.classes import exact_classes
+from onceseen.neighbors.packing import MEMBER, STAR, unpack
+
+STEP = "stars"
+
+
+@dataclass(frozen=True)
+class FindExactClasses(beam.PTransform):
+    """Shards to star rows, written by the member's shard."""
+
+    layout: RunLayout
+    partitions: int
+
+    def expand(self, shards: beam.PCollection[Shard]) -> beam.PCollection[None]:
+        """Groups equal pixel hashes and writes who hangs on whom."""
+        return (
+            shards
+            | "Spread" >> beam.Reshuffle()
+            | "HashBlocks" >> beam.FlatMap(hash_blocks, self.layout, self.partitions)
+            | "ByHash" >> beam.GroupByKey()
+            | "FindClasses" >> beam.FlatMap(find_classes)
+            | "ByShard" >> beam.GroupByKey()
+            | "WriteStars" >> beam.Map(write_stars, self.layout)
+        )
+
+
+def hash_blocks(shard: Shard, layout: RunLayout, partitions: int) -> Iterator[tuple[int, bytes]]:
+    """A shard's pixel hashes, split by hash range."""
+    table = read_features(layout, shard.name, ["status", "pixel_hash", "sha256"])
+    ok = status_ok(table)
+    hashes = fixed_bytes(table, "pixel_hash", 16)[ok]
+    members = np.empty(len(hashes), dtype=MEMBER)
+    members["hash"] = hashes.copy().view("S16").ravel()
+    members["node"] = node_ids(shard, len(table))[ok]
+    members["sha"] = np.ascontiguousarray(fixed_bytes(table, "sha256", 32)[ok][:, :16]).view("S16").ravel()
+    part = hashes[:, :4].copy().view("<u4").ravel() % partitions
+    for number in np.unique(part):
+        yield int(number), members[part == number].tobytes()
+
+
+def find_classes(keyed: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, bytes]]:
+    """Star rows of one hash range, by the member's shard."""
+    stars = exact_classes(unpack(keyed[1], MEMBER))
+    counter("match/exact_copies").inc(len(stars))
+    yield from by_shard(stars, "node")
+
+
+def write_stars(keyed: tuple[int, Iterable[bytes]], layout: RunLayout) -> None:
+    """Writes one shard's star rows, by node."""
+    stars = unpack(keyed[1], STAR)
+    WorkFiles(layout).write(STEP, keyed[0], stars[np.argsort(stars["node"], kind="stable")])

@@ -1,0 +1,220 @@
+"""Step 5b of match: components to verdicts.
+
+Participants' attributes (about 100 bytes each) and edges (45 bytes) meet in partitions of components, each component
+is decided there, and the verdicts go back to their shards, which need no look at any other shard.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import apache_beam as beam
+import numpy as np
+from numpy.typing import NDArray
+
+from onceseen.clusters import Candidate, SampleVerdict, component_verdicts
+from onceseen.core.config import PipelineConfig
+from onceseen.core.features import read_features
+from onceseen.core.layout import RunLayout
+from onceseen.core.metrics import NAMESPACE
+from onceseen.core.records import Shard, Verdict, node_shard
+from onceseen.jobs.decisions import Decisions
+from onceseen.jobs.match.candidates import write_candidates
+from onceseen.jobs.match.components import STEP as LABELS
+from onceseen.jobs.match.edges import EDGE, droppable_edges, flaws, shard_edges, star_rows
+from onceseen.jobs.match.verdict_table import write_verdicts
+from onceseen.jobs.match.work import WorkFiles, by_shard
+from onceseen.neighbors.packing import LABEL, PAIR, Records, mix64, pair_records, unique_pairs
+
+_HUBS = 4
+ATTRIBUTES = np.dtype(
+    [
+        ("root", "<i8"),
+        ("node", "<i8"),
+        ("head", "<i8"),
+        ("equal", "?"),
+        ("sharpness", "<f8"),
+        ("density", "<f8"),
+    ]
+)
+"""What the keep order needs of a participant: 41 bytes; its id and preferred field travel beside it."""
+
+Block = tuple[str, bytes, list[str], list[str]]
+"""("members", attributes, sample ids, preferred values) or ("edges", edges, [], [])."""
+
+Participant = tuple[Records, str, str]
+"""One record of `ATTRIBUTES`, the sample id and the preferred value."""
+
+
+@dataclass(frozen=True)
+class ClusterDuplicates(beam.PTransform):
+    """Shards to verdicts files."""
+
+    layout: RunLayout
+    config: PipelineConfig
+    rounds: tuple[str, ...]
+    decisions: Decisions
+    partitions: int
+
+    def expand(self, shards: beam.PCollection[Shard]) -> beam.PCollection[None]:
+        """Gathers components, decides each, writes each shard's verdicts."""
+        spread = shards | "Spread" >> beam.Reshuffle()
+        decided = (
+            spread
+            | "Participants" >> beam.FlatMap(participants, self)
+            | "ByComponents" >> beam.GroupByKey()
+            | "Decide" >> beam.FlatMap(decide, self.config, self.decisions)
+        )
+        numbered = spread | "Number" >> beam.Map(_numbered)
+        return (
+            {"shard": numbered, "verdicts": decided}
+            | "ByShard" >> beam.CoGroupByKey()
+            | "WriteVerdicts" >> beam.Map(write_verdicts, self.layout)
+        )
+
+
+def _numbered(shard: Shard) -> tuple[int, Shard]:
+    return shard.number, shard
+
+
+def participants(shard: Shard, plan: ClusterDuplicates) -> Iterator[tuple[int, Block]]:
+    """A shard's participants and edges, by partition of their component."""
+    labels = WorkFiles(plan.layout).read(LABELS, shard.number, LABEL)
+    if not len(labels):
+        return
+    attributes, ids, preferred = _attributes(shard, labels, plan)
+    for number, chosen in _by_partition(attributes["root"], plan.partitions):
+        block = attributes[chosen].tobytes()
+        yield number, ("members", block, [ids[i] for i in chosen], [preferred[i] for i in chosen])
+    edges = shard_edges(plan.layout, plan.rounds, shard.number, plan.decisions)
+    edges["root"] = labels["root"][np.searchsorted(labels["node"], edges["b"])]
+    for number, chosen in _by_partition(edges["root"], plan.partitions):
+        yield number, ("edges", edges[chosen].tobytes(), [], [])
+
+
+def _by_partition(roots: NDArray[np.int64], partitions: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    part = mix64(roots, 1) % np.uint64(partitions)
+    for number in np.unique(part):
+        yield int(number), np.flatnonzero(part == number)
+
+
+def _attributes(
+    shard: Shard, labels: Records, plan: ClusterDuplicates
+) -> tuple[Records, list[str], list[str]]:
+    """Attributes, ids and preferred values of one shard's participants, in the labels' order."""
+    columns = ["sample_id", "width", "height", "num_bytes", "sharpness", "meta"]
+    table = read_features(plan.layout, shard.name, columns).take(labels["node"] & 0xFFFFFFFF).to_pylist()
+    out = np.zeros(len(labels), dtype=ATTRIBUTES)
+    out["root"], out["node"], out["head"], out["equal"] = labels["root"], labels["node"], labels["node"], True
+    stars = star_rows(plan.layout, shard.number, plan.decisions)
+    places = np.searchsorted(labels["node"], stars["node"])  # star rows are edges, so all of them take part
+    out["head"][places], out["equal"][places] = stars["head"], stars["bytes"]
+    out["sharpness"] = [row["sharpness"] or 0.0 for row in table]
+    out["density"] = [
+        (row["num_bytes"] or 0) / max(1, (row["width"] or 0) * (row["height"] or 0)) for row in table
+    ]
+    wanted = plan.config.keep.prefer.removeprefix("-")
+    return out, [row["sample_id"] for row in table], [_preferred(row["meta"], wanted) for row in table]
+
+
+def _preferred(meta: str | None, wanted: str) -> str:
+    """The preferred field of a sample's stored json fields; empty where there is none."""
+    value = json.loads(meta).get(wanted) if wanted and meta else None
+    return "" if value is None else str(value)
+
+
+def decide(
+    keyed: tuple[int, Iterable[Block]], config: PipelineConfig, decisions: Decisions
+) -> Iterator[tuple[int, list[tuple[object, ...]]]]:
+    """Verdicts of one partition of components, by shard."""
+    out: dict[int, list[tuple[object, ...]]] = defaultdict(list)
+    for members, edges in components_of(keyed[1]):
+        beam.metrics.Metrics.distribution(NAMESPACE, "match/component_size").update(len(members))
+        for verdict in _decide_component(members, edges, config, decisions):
+            out[node_shard(verdict.node)].append(dataclasses.astuple(verdict))
+    yield from sorted(out.items())
+
+
+def components_of(blocks: Iterable[Block]) -> Iterator[tuple[list[Participant], Records]]:
+    """The components of one partition, by root: participants by node, and edges by (a, b)."""
+    members: dict[int, list[Participant]] = defaultdict(list)
+    edges: list[Records] = [np.empty(0, dtype=EDGE)]
+    for kind, block, ids, preferred in blocks:
+        if kind == "edges":
+            edges.append(np.frombuffer(block, dtype=EDGE))
+            continue
+        for record, sample, value in zip(np.frombuffer(block, dtype=ATTRIBUTES), ids, preferred, strict=True):
+            members[int(record["root"])].append((record, sample, value))
+    every = np.concatenate(edges)
+    every = every[np.lexsort((every["b"], every["a"], every["root"]))]
+    for root in sorted(members):
+        first, last = np.searchsorted(every["root"], [root, root + 1])
+        yield sorted(members[root], key=lambda m: int(m[0]["node"])), every[first:last]
+
+
+def _decide_component(
+    members: Sequence[Participant], edges: Records, config: PipelineConfig, decisions: Decisions
+) -> list[SampleVerdict]:
+    """Verdicts of one component."""
+    flaw = flaws(edges, config.verify)
+    candidates = [
+        Candidate(
+            int(r["node"]),
+            int(r["head"]),
+            sample,
+            flaw.get(int(r["head"]), 0.0),
+            float(r["sharpness"]),
+            float(r["density"]),
+            value,
+        )
+        for r, sample, value in members
+    ]
+    equal = {int(r["node"]): bool(r["equal"]) for r, _, _ in members}
+    return component_verdicts(
+        candidates, droppable_edges(edges, config.verify), equal, config.keep, decisions.samples
+    )
+
+
+@dataclass(frozen=True)
+class ProposeCompletions(beam.PTransform):
+    """Shards to further candidate pairs: between representatives of one component that were never compared.
+
+    Two copies of one picture may both be near a third and yet have met in no band or cell. Their component has brought
+    them together; comparing the representatives directly costs a few pairs each and finds what the search missed.
+    """
+
+    plan: ClusterDuplicates
+    step: str
+
+    def expand(self, shards: beam.PCollection[Shard]) -> beam.PCollection[None]:
+        """Decides components provisionally and writes pairs of their representatives."""
+        return (
+            shards
+            | "Spread" >> beam.Reshuffle()
+            | "Participants" >> beam.FlatMap(participants, self.plan)
+            | "ByComponents" >> beam.GroupByKey()
+            | "Propose" >> beam.FlatMap(propose, self.plan.config, self.plan.decisions)
+            | "ByShard" >> beam.GroupByKey()
+            | "WriteCandidates" >> beam.Map(write_candidates, self.plan.layout, self.step)
+        )
+
+
+def propose(
+    keyed: tuple[int, Iterable[Block]], config: PipelineConfig, decisions: Decisions
+) -> Iterator[tuple[int, bytes]]:
+    """Pairs of each component's largest groups' representatives with all its other representatives."""
+    single = dataclasses.replace(config, keep=dataclasses.replace(config.keep, max_copies=1))
+    found = [np.empty(0, dtype=PAIR)]
+    for members, edges in components_of(keyed[1]):
+        heads = {int(r["node"]): int(r["head"]) for r, _, _ in members}
+        kept = [v for v in _decide_component(members, edges, single, decisions) if v.verdict == Verdict.KEEP]
+        kept.sort(key=lambda v: (-v.copies, v.node))
+        nodes = np.array([heads[v.node] for v in kept], dtype=np.int64)
+        for first in range(min(_HUBS, len(nodes) - 1)):
+            rest = nodes[first + 1 :]
+            found.append(pair_records(np.full(len(rest), nodes[first]), rest))
+    yield from by_shard(unique_pairs(np.concatenate(found)), "a")

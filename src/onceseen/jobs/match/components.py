@@ -1,0 +1,65 @@
+"""Step 5a of match: connected components by union-find, as one task on one worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import apache_beam as beam
+import numpy as np
+from numpy.typing import NDArray
+
+from onceseen.clusters import connected_components
+from onceseen.core.layout import RunLayout
+from onceseen.core.metrics import counter
+from onceseen.jobs.decisions import Decisions
+from onceseen.jobs.match.edges import shard_edges, star_edges
+from onceseen.jobs.match.work import WorkFiles
+from onceseen.neighbors.packing import LABEL
+
+STEP = "labels"
+
+
+@dataclass(frozen=True)
+class LabelComponents(beam.PTransform):
+    """Shard numbers (one element) to labels files. Memory: 16 bytes a participant on one worker."""
+
+    layout: RunLayout
+    rounds: tuple[str, ...]
+    decisions: Decisions
+
+    def expand(self, numbers: beam.PCollection[tuple[int, ...]]) -> beam.PCollection[None]:
+        """Runs the union-find as a single task."""
+        return numbers | "UnionFind" >> beam.Map(label_components, self.layout, self.rounds, self.decisions)
+
+
+def label_components(
+    numbers: Sequence[int], layout: RunLayout, rounds: Sequence[str], decisions: Decisions
+) -> None:
+    """Writes each shard's participants with their component's root.
+
+    Samples with a decision take part even without an edge, so that their word is heard.
+
+    Args:
+        numbers: Shard numbers.
+        layout: The run.
+        rounds: Steps whose judged pairs count.
+        decisions: A person's words.
+    """
+
+    def stream() -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        alone = np.array(sorted(decisions.samples), dtype=np.int64)
+        yield alone, alone
+        for number in numbers:
+            yield from star_edges(layout, number, decisions)
+            edges = shard_edges(layout, rounds, number, decisions)
+            yield edges["a"], edges["b"]
+
+    nodes, roots = connected_components(stream)
+    counter("match/participants").inc(len(nodes))
+    labels = np.empty(len(nodes), dtype=LABEL)
+    labels["node"], labels["root"] = nodes, roots
+    work = WorkFiles(layout)
+    for number in numbers:  # nodes are ascending, so a shard's are one slice
+        first, last = np.searchsorted(nodes, [number << 32, (number + 1) << 32])
+        work.write(STEP, number, labels[first:last])

@@ -1,0 +1,141 @@
+"""Edges of the duplicate graph: verified pairs of class heads, streamed from judged files; a person's word on top."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from onceseen.clusters import Edge
+from onceseen.core.config import VerifyConfig
+from onceseen.core.files import exists, read_table
+from onceseen.core.layout import RunLayout
+from onceseen.core.records import PairKind, node_shard
+from onceseen.jobs.decisions import Decisions
+from onceseen.jobs.match.classes import STEP as STARS
+from onceseen.jobs.match.work import WorkFiles
+from onceseen.neighbors.packing import STAR, Records
+
+EDGE = np.dtype(
+    [
+        ("root", "<i8"),
+        ("a", "<i8"),
+        ("b", "<i8"),
+        ("kind", "u1"),
+        ("score", "<f4"),
+        ("coverage_a", "<f4"),
+        ("coverage_b", "<f4"),
+        ("foreign_a", "<f4"),
+        ("foreign_b", "<f4"),
+    ]
+)
+"""A verified pair, a < b: 45 bytes."""
+
+KINDS = tuple(PairKind)
+_COLUMNS = [
+    "node_a",
+    "node_b",
+    "kind",
+    "score",
+    "verified",
+    "coverage_a",
+    "coverage_b",
+    "foreign_a",
+    "foreign_b",
+]
+
+
+def star_edges(
+    layout: RunLayout, number: int, decisions: Decisions
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Members and heads of the exact classes, by the member's shard."""
+    stars = star_rows(layout, number, decisions)
+    yield stars["node"], stars["head"]
+
+
+def star_rows(layout: RunLayout, number: int, decisions: Decisions) -> Records:
+    """Star rows of one shard, without the samples that a person set apart."""
+    stars = WorkFiles(layout).read(STARS, number, STAR)
+    return stars[~np.isin(stars["node"], sorted(decisions.apart))] if decisions.apart else stars
+
+
+def shard_edges(layout: RunLayout, rounds: Sequence[str], number: int, decisions: Decisions) -> Records:
+    """Verified pairs judged in one shard (that of the larger node), `root` not set.
+
+    Returns:
+        Array of `EDGE`, by (a, b).
+    """
+    work = WorkFiles(layout)
+    paths = [work.path(step, number, "parquet") for step in rounds]
+    parts = [_edge_records(read_table(path, _COLUMNS)) for path in paths if exists(path)]
+    edges = np.concatenate([np.empty(0, dtype=EDGE), *parts])
+    said = [pair for pair in decisions.same if node_shard(pair[1]) == number]
+    if decisions.different or said:
+        refused = decisions.different | set(said)
+        keep = [(a, b) not in refused for a, b in zip(edges["a"].tolist(), edges["b"].tolist(), strict=True)]
+        edges = np.concatenate([edges[np.array(keep, dtype=bool)], _said_same(said)])
+    return edges[np.lexsort((edges["b"], edges["a"]))]
+
+
+def _edge_records(table: pa.Table) -> Records:
+    table = table.filter(table["verified"])
+    columns = {name: table.column(name).to_numpy(zero_copy_only=False) for name in _COLUMNS}
+    edges = np.zeros(len(table), dtype=EDGE)
+    turned = columns["node_a"] > columns["node_b"]
+    for name in ("node", "coverage", "foreign"):
+        target = ("a", "b") if name == "node" else (f"{name}_a", f"{name}_b")
+        first, second = columns[f"{name}_a"], columns[f"{name}_b"]
+        edges[target[0]] = np.where(turned, second, first)
+        edges[target[1]] = np.where(turned, first, second)
+    edges["score"] = columns["score"]
+    edges["kind"] = [KINDS.index(PairKind(kind)) for kind in columns["kind"]]
+    return edges
+
+
+def _said_same(pairs: Sequence[tuple[int, int]]) -> Records:
+    """A person's `same` as an edge by which either may be dropped for the other."""
+    edges = np.zeros(len(pairs), dtype=EDGE)
+    edges["a"], edges["b"] = [a for a, _ in pairs], [b for _, b in pairs]
+    edges["kind"], edges["score"] = KINDS.index(PairKind.DECISION), 1.0
+    edges["coverage_a"] = edges["coverage_b"] = 1.0
+    return edges
+
+
+def droppable_edges(edges: Records, verify: VerifyConfig) -> list[Edge]:
+    """Edges with what they allow: x may go for y where nearly all of x is in y and y is not mostly something else."""
+    out = []
+    for e in edges:
+        a, b = float(e["coverage_a"]), float(e["coverage_b"])
+        out.append(
+            Edge(
+                int(e["a"]),
+                int(e["b"]),
+                str(KINDS[e["kind"]]),
+                round(float(e["score"]), 6),
+                a >= verify.min_coverage and b >= verify.min_kept_coverage,
+                b >= verify.min_coverage and a >= verify.min_kept_coverage,
+            )
+        )
+    return out
+
+
+def flaws(edges: Records, verify: VerifyConfig) -> dict[int, float]:
+    """Mean foreign plus missing share of each node over the edges by which one of the two may be dropped.
+
+    What a node misses of the other is the other's content that it does not hold (it is a crop); what is foreign in it
+    is not in the other (borders, overlays). A collage's edges allow no drop and do not count.
+    """
+    total: dict[int, float] = {}
+    count: dict[int, int] = {}
+    for record, edge in zip(edges, droppable_edges(edges, verify), strict=True):
+        if not (edge.a_droppable or edge.b_droppable):
+            continue
+        for node, foreign, other in (
+            (edge.a, record["foreign_a"], record["coverage_b"]),
+            (edge.b, record["foreign_b"], record["coverage_a"]),
+        ):
+            total[node] = total.get(node, 0.0) + float(foreign) + 1.0 - float(other)
+            count[node] = count.get(node, 0) + 1
+    return {node: total[node] / count[node] for node in total}

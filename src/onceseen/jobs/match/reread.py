@@ -1,0 +1,61 @@
+"""Pictures read again for doubtful pairs: by range, in the order of shards and offsets, shrunk, in a bounded cache."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from onceseen.core.config import ReadConfig
+from onceseen.core.cores import available_cores
+from onceseen.core.records import Shard, node_id, node_shard
+from onceseen.fingerprint import decode_image
+from onceseen.shards import WantedImage, read_images
+
+CACHED_PICTURES = 1_024
+
+
+class PictureCache:
+    """Decoded pictures by node id, the least recently used leaving first.
+
+    At `max_side` 384 a picture takes at most 442 KB, so the cache holds at most 450 MB.
+    """
+
+    def __init__(self, shards: Mapping[int, Shard], read: ReadConfig, max_side: int) -> None:
+        """Starts empty."""
+        self._shards = shards
+        self._read = read
+        self._max_side = max_side
+        self._cache: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
+
+    def load(self, wanted: Mapping[int, WantedImage]) -> dict[int, NDArray[np.uint8]]:
+        """The pictures asked for, as (h, w, 3) uint8 RGB, longest side at most `max_side`."""
+        found = {node: self._cache[node] for node in wanted if node in self._cache}
+        missing: dict[int, list[WantedImage]] = defaultdict(list)
+        for node, image in wanted.items():
+            if node not in found:
+                missing[node_shard(node)].append(image)
+        with ThreadPoolExecutor(available_cores()) as pool:
+            for number in sorted(missing):
+                images = list(read_images(self._shards[number], self._read, missing[number]))
+                pixels = pool.map(self._decode, (data for _, data in images))
+                found |= {node_id(number, row): rgb for (row, _), rgb in zip(images, pixels, strict=True)}
+        for node in wanted:
+            self._cache[node] = found[node]
+            self._cache.move_to_end(node)
+        while len(self._cache) > CACHED_PICTURES:
+            self._cache.popitem(last=False)
+        return found
+
+    def _decode(self, data: bytes) -> NDArray[np.uint8]:
+        rgb = decode_image(data, self._read.max_pixels).rgb
+        height, width = rgb.shape[:2]
+        scale = self._max_side / max(height, width)
+        if scale >= 1:
+            return np.asarray(rgb, dtype=np.uint8)
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)

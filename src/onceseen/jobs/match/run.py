@@ -1,0 +1,160 @@
+"""Job 2: match, as a sequence of small graphs over durable files; redone as a whole, since it is the cheap one."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import apache_beam as beam
+
+from onceseen.core.config import PipelineConfig
+from onceseen.core.cores import available_memory
+from onceseen.core.files import exists, read_json, remove
+from onceseen.core.layout import RunLayout
+from onceseen.core.records import Shard
+from onceseen.jobs.decisions import DecisionRows, Decisions, heads_of_classes, resolve_decisions
+from onceseen.jobs.match.candidates import FindCandidatePairs, Pass
+from onceseen.jobs.match.classes import STEP as STARS
+from onceseen.jobs.match.classes import FindExactClasses
+from onceseen.jobs.match.clustering import ClusterDuplicates, ProposeCompletions
+from onceseen.jobs.match.components import LabelComponents
+from onceseen.jobs.match.pairs_table import WritePairs
+from onceseen.jobs.match.recall import MeasureRecall, recall_path, write_queries
+from onceseen.jobs.match.training import make_cells
+from onceseen.jobs.match.verification import VerifyPairs
+from onceseen.jobs.match.work import WorkFiles
+from onceseen.jobs.runner import Runner
+from onceseen.neighbors.bands import band_partitions
+from onceseen.neighbors.packing import STAR
+
+SHUFFLE_FACTOR = 6
+"""The in-process runner holds a whole shuffle in memory at four to six times its size (measured)."""
+_MEMORY_SHARE = 0.4
+_CLUSTER_PARTITION = 50_000
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class MatchJob:
+    """What one match job works on."""
+
+    layout: RunLayout
+    shards: tuple[Shard, ...]
+    config: PipelineConfig
+    runner: Runner
+    progress: Callable[[str], None]
+
+    def run(self, decisions: DecisionRows) -> dict[str, Any]:
+        """Runs all steps and leaves pairs/ and verdicts/.
+
+        Returns:
+            Facts for the summary: candidate recall and pass counts.
+        """
+        work = WorkFiles(self.layout)
+        work.clear()
+        remove(self.layout.pairs_dir())
+        self._step("exact classes", FindExactClasses(self.layout, max(1, self._pictures() // 200_000 + 1)))
+        said = self._decisions(decisions)
+        candidates = self._candidates()
+        rounds = self._verify(candidates, said)
+        self._label(rounds, said)
+        self._step("clusters", self._clusters(rounds, said))
+        self._step("pairs table", WritePairs(self.layout, rounds, self.config.verify.max_unverified))
+        facts = self._recall(candidates)
+        work.clear()
+        return facts
+
+    def _step(self, name: str, transform: beam.PTransform) -> None:
+        self.progress(name)
+
+        def build(pipeline: beam.Pipeline) -> None:
+            light = [replace(s, files=()) for s in self.shards]
+            _ = pipeline | "Shards" >> beam.Create(light) | type(transform).__name__ >> transform
+
+        self.runner.run("match-" + name.replace(" ", "-"), build)
+
+    def _pictures(self) -> int:
+        """Judged pictures and views, by the shards' done marks."""
+        return sum(self._mark(s)["regions"] for s in self.shards)
+
+    def _mark(self, shard: Shard) -> Mapping[str, Any]:
+        return dict(read_json(self.layout.extract_summary(shard.name)))
+
+    def _decisions(self, rows: DecisionRows) -> Decisions:
+        if not (rows.pairs or rows.samples):
+            return Decisions()
+        work = WorkFiles(self.layout)
+        heads = heads_of_classes(work.read(STARS, s.number, STAR) for s in self.shards)
+        return resolve_decisions(rows, self.layout, self.shards, heads)
+
+    def _candidates(self) -> tuple[str, ...]:
+        """Searches bands and cells, in as many passes as the memory asks for."""
+        pictures = self._pictures()
+        if not pictures:
+            return ()
+        dimensions = 0
+        if self.config.cells.enabled:
+            self.progress("cells")
+            dimensions = make_cells(self.layout, self.shards, pictures, self.config.cells).code_dimensions
+        passes = self.config.cells.passes or self._passes(pictures, dimensions)
+        ranges = band_partitions(2 * pictures, self.config.bands.bands, 8 * passes)
+        steps = [Pass(index, passes, ranges) for index in range(passes)]
+        for step in steps:
+            name = f"candidates {step.index + 1} of {passes}" if passes > 1 else "candidates"
+            self._step(name, FindCandidatePairs(self.layout, self.config, step))
+        return tuple(step.step for step in steps)
+
+    def _passes(self, pictures: int, dimensions: int) -> int:
+        """Passes such that a pass's shuffle fits the memory at hand; one where the runner has its own shuffle."""
+        if not self.runner.is_local:
+            return 1
+        bands, cells = self.config.bands, self.config.cells
+        each = bands.bands * (1 + bands.mirrored) * 41 * bands.enabled
+        each += cells.coarse_probes * (dimensions + 17) * cells.enabled
+        wanted = pictures * each * SHUFFLE_FACTOR / (available_memory() * _MEMORY_SHARE)
+        return max(1, math.ceil(wanted))
+
+    def _verify(self, candidates: tuple[str, ...], said: Decisions) -> tuple[str, ...]:
+        """Judges the candidates, then pairs of representatives that were never compared."""
+        rounds = ["judged-0"]
+        steps = candidates
+        self._step("verify", VerifyPairs(self.layout, self.config, steps, rounds[0]))
+        for number in range(1, self.config.verify.rounds + 1):
+            self._label(tuple(rounds), said)
+            proposed = f"completion-{number}"
+            clusters = self._clusters(tuple(rounds), said)
+            self._step(f"completion {number}", ProposeCompletions(clusters, proposed))
+            if not WorkFiles(self.layout).paths(proposed):
+                break
+            rounds.append(f"judged-{number}")
+            self._step(
+                f"verify {number}", VerifyPairs(self.layout, self.config, (proposed,), rounds[-1], done=steps)
+            )
+            steps = (*steps, proposed)
+        return tuple(rounds)
+
+    def _label(self, rounds: tuple[str, ...], said: Decisions) -> None:
+        """Union-find: one task, whose element is the list of shard numbers."""
+        self.progress("components")
+        numbers = tuple(s.number for s in self.shards)
+
+        def build(pipeline: beam.Pipeline) -> None:
+            one = pipeline | "Numbers" >> beam.Create([numbers])
+            _ = one | "LabelComponents" >> LabelComponents(self.layout, rounds, said)
+
+        self.runner.run("match-components", build)
+
+    def _clusters(self, rounds: tuple[str, ...], said: Decisions) -> ClusterDuplicates:
+        partitions = max(2, self._pictures() // _CLUSTER_PARTITION)
+        return ClusterDuplicates(self.layout, self.config, rounds, said, partitions)
+
+    def _recall(self, candidates: tuple[str, ...]) -> dict[str, Any]:
+        if not (self.config.cells.enabled and self.config.cells.recall_samples and candidates):
+            return {"candidate_recall": None}
+        write_queries(self.layout, self.shards, self.config.cells)
+        self._step("recall", MeasureRecall(self.layout, candidates))
+        path = recall_path(self.layout)
+        return dict(read_json(path)) if exists(path) else {"candidate_recall": None}

@@ -1,0 +1,65 @@
+"""Files that the steps of the match job hand to each other: small arrays, named by step and shard number.
+
+They are written by temp and rename under names that follow from the input, so a retried bundle writes the same file
+again; the whole directory is cleared when a match job starts and when it is done.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from onceseen.core.files import exists, join, list_files, open_read, remove, write_bytes
+from onceseen.core.layout import RunLayout
+from onceseen.neighbors.packing import Records
+
+
+@dataclass(frozen=True, slots=True)
+class WorkFiles:
+    """Arrays of one run's match job."""
+
+    layout: RunLayout
+
+    def path(self, step: str, number: int, suffix: str = "npy") -> str:
+        """File of one shard in one step."""
+        return join(self.layout.work_dir(), step, f"{number:08d}.{suffix}")
+
+    def write(self, step: str, number: int, records: Records) -> None:
+        """Writes one shard's array."""
+        buffer = io.BytesIO()
+        np.save(buffer, records, allow_pickle=False)
+        write_bytes(self.path(step, number), buffer.getvalue())
+
+    def read(self, step: str, number: int, dtype: np.dtype[np.void]) -> Records:
+        """One shard's array; empty where the step had nothing for it."""
+        path = self.path(step, number)
+        if not exists(path):
+            return np.empty(0, dtype=dtype)
+        with open_read(path) as stream:
+            return np.asarray(np.load(io.BytesIO(stream.read()), allow_pickle=False))
+
+    def read_all(self, steps: Iterable[str], number: int, dtype: np.dtype[np.void]) -> Records:
+        """One shard's arrays of several steps, concatenated."""
+        return np.concatenate([np.empty(0, dtype=dtype), *(self.read(s, number, dtype) for s in steps)])
+
+    def paths(self, step: str, suffix: str = ".npy") -> list[str]:
+        """All files of a step."""
+        directory = join(self.layout.work_dir(), step)
+        return list_files(directory, suffix) if exists(directory) else []
+
+    def clear(self) -> None:
+        """Removes everything."""
+        remove(self.layout.work_dir())
+
+
+def by_shard(records: Records, field: str) -> Iterable[tuple[int, bytes]]:
+    """Splits records by the shard number of a node field, each part as bytes."""
+    numbers = records[field] >> 32
+    order = np.argsort(numbers, kind="stable")
+    cuts = np.flatnonzero(np.diff(numbers[order])) + 1
+    for part in np.split(order, cuts):
+        if len(part):
+            yield int(numbers[part[0]]), records[part].tobytes()

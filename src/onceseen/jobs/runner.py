@@ -1,0 +1,130 @@
+"""One place where Beam is told where to run: options from the config and the command line, and the runner's name.
+
+The local runner is Beam's in-process portable runner, named explicitly: Beam's own DirectRunner would first try to
+download another runner.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import apache_beam as beam
+from apache_beam.metrics import MetricsFilter
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import _BeamArgumentParser as BeamArgumentParser
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.runner import PipelineRunner
+
+from onceseen.core.config import RunnerConfig
+
+LOCAL_NAMES = ("local", "DirectRunner", "FnApiRunner", "InProcessRunner")
+_log = logging.getLogger(__name__)
+
+
+class JobError(RuntimeError):
+    """A job failed; the message names the job, the cause and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """Runs pipelines, all by the same options."""
+
+    config: RunnerConfig
+
+    @property
+    def is_local(self) -> bool:
+        """Whether workers are on this machine and share its memory."""
+        return self.config.runner in LOCAL_NAMES
+
+    @property
+    def in_process(self) -> bool:
+        """Whether the workers are threads of this very process."""
+        return self.is_local and self.config.workers <= 1
+
+    def options(self, name: str) -> PipelineOptions:
+        """Beam options of one job."""
+        flags = [f"--{option}" for option in self.config.options]
+        flags += [f"--job_name=onceseen-{name}", "--no_save_main_session"]
+        if self.is_local:
+            flags.append(f"--direct_num_workers={max(1, self.config.workers)}")
+            mode = "in_memory" if self.in_process else "multi_processing"
+            flags.append(f"--direct_running_mode={mode}")
+        else:
+            flags.append(f"--runner={self.config.runner}")
+        return PipelineOptions(flags)
+
+    def run(self, name: str, build: Callable[[beam.Pipeline], object]) -> dict[str, int]:
+        """Builds a pipeline, runs it and waits.
+
+        Args:
+            name: Job name.
+            build: Applies the transforms.
+
+        Returns:
+            The counters in Onceseen's namespace, by name. They are for progress only: results come from files.
+
+        Raises:
+            JobError: If the job does not end in state DONE.
+        """
+        runner: PipelineRunner | None = FnApiRunner() if self.is_local else None
+        pipeline = beam.Pipeline(runner=runner, options=self.options(name))
+        build(pipeline)
+        result = pipeline.run()
+        state = result.wait_until_finish()
+        if state != "DONE":
+            raise JobError(f"job {name} ended in state {state}; the runner's log has the cause")
+        counters = result.metrics().query(MetricsFilter().with_namespace("onceseen"))["counters"]
+        return {c.key.metric.name: c.committed for c in counters if c.committed is not None}
+
+
+def with_flags(config: RunnerConfig, flags: Sequence[str]) -> RunnerConfig:
+    """The runner section with Beam options from the command line added.
+
+    Args:
+        config: The section from YAML.
+        flags: Command-line flags such as `--runner=SparkRunner`; `--direct_num_workers=2` sets `workers`.
+
+    Raises:
+        ValueError: If Beam knows no such option.
+    """
+    refuse_unknown_flags([*(f"--{o}" for o in config.options), *flags])
+    options = list(config.options)
+    for flag in _joined(flags):
+        name, _, value = flag.removeprefix("--").partition("=")
+        if name == "runner":
+            config = replace(config, runner=value)
+        elif name == "direct_num_workers":
+            config = replace(config, workers=int(value))
+        else:
+            options.append(flag.removeprefix("--"))
+    return replace(config, options=tuple(options))
+
+
+def _joined(flags: Sequence[str]) -> list[str]:
+    """`--name value` as `--name=value`."""
+    out: list[str] = []
+    for flag in flags:
+        if not flag.startswith("--") and out:
+            out[-1] += f"={flag}"
+        else:
+            out.append(flag)
+    return out
+
+
+def refuse_unknown_flags(flags: Sequence[str]) -> None:
+    """Beam itself discards what it does not know with a warning; a misspelt option must not pass.
+
+    Raises:
+        ValueError: Naming the unknown flags.
+    """
+    parser = BeamArgumentParser(allow_abbrev=False, exit_on_error=False)
+    for options in PipelineOptions.__subclasses__():
+        if "_add_argparse_args" in options.__dict__:
+            options._add_argparse_args(parser)
+    _, unknown = parser.parse_known_args(list(flags))
+    if unknown:
+        raise ValueError(
+            f"unknown option {' '.join(unknown)}: neither Onceseen nor Apache Beam has it; see `onceseen dedup --help`"
+        )

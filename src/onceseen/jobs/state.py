@@ -1,0 +1,235 @@
+"""RUN/run.json: what a run was made of and how far it is; and the fingerprints that say what must be done again.
+
+A job's fingerprint is a hash of the input, of the config sections it depends on, and of the job before it. Runner,
+worker, thread and path options are never in it: they change where work is done, not what comes out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from typing import Any
+
+import onceseen
+from onceseen.core.config import PipelineConfig
+from onceseen.core.config_io import config_to_mapping
+from onceseen.core.files import exists, read_json, write_json
+from onceseen.core.layout import RunLayout
+from onceseen.core.records import Shard, ShardKind
+from onceseen.core.schemas import SCHEMA_VERSION
+
+JOBS = ("extract", "match", "rewrite")
+RUNNING, DONE = "running", "done"
+
+_EXTRACT_KEYS = {
+    "read": (
+        "key_column",
+        "image_column",
+        "caption_column",
+        "meta_columns",
+        "max_pixels",
+        "max_bytes",
+        "folder_split",
+    ),
+    "fingerprint": ("blank_std", "trim_borders", "minhash_permutations"),
+    "embed": ("model", "pretrained", "precision", "batch_size", "image_size", "mean", "std", "reduce"),
+}
+_MATCH_KEYS = {
+    "fingerprint": ("min_pdq_quality",),
+    "bands": None,
+    "cells": (
+        "enabled",
+        "cell_size",
+        "coarse_probes",
+        "fine_probes",
+        "max_cell",
+        "min_cosine",
+        "neighbors",
+        "train_samples",
+        "iterations",
+        "centroids",
+        "recall_samples",
+        "seed",
+    ),
+    "verify": None,
+    "keep": None,
+}
+_REWRITE_KEYS = {"read": ("on_failure",), "write": ("member", "sidecar")}
+_LIBRARIES = (
+    "apache-beam",
+    "numpy",
+    "pyarrow",
+    "opencv-python-headless",
+    "faiss-cpu",
+    "faiss-gpu",
+    "onnxruntime",
+    "torch",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprints:
+    """Fingerprint of each job."""
+
+    extract: str
+    match: str
+    rewrite: str
+
+
+def fingerprints(
+    shards: Sequence[Shard], config: PipelineConfig, model: Mapping[str, Any] | None, decisions: str
+) -> Fingerprints:
+    """Fingerprints of the three jobs.
+
+    Args:
+        shards: The input.
+        config: All sections.
+        model: The embedder's specification; None for hashes only.
+        decisions: Digest of the decisions, empty without any.
+    """
+    listing = [[s.name, str(s.kind), s.size, s.mark] for s in shards]
+    extract = _digest([SCHEMA_VERSION, listing, _chosen(config, _EXTRACT_KEYS), model])
+    match = _digest([extract, _chosen(config, _MATCH_KEYS), decisions])
+    return Fingerprints(extract, match, _digest([match, _chosen(config, _REWRITE_KEYS)]))
+
+
+def _chosen(config: PipelineConfig, keys: Mapping[str, tuple[str, ...] | None]) -> dict[str, Any]:
+    whole = config_to_mapping(config)
+    return {
+        section: {name: whole[section][name] for name in (names or whole[section])}
+        for section, names in keys.items()
+    }
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of what results depend on, and the kind of machine (instruction sets change last bits)."""
+    found = {
+        "onceseen": onceseen.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
+    for name in _LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@dataclass(slots=True)
+class RunState:
+    """The content of run.json."""
+
+    layout: RunLayout
+    content: dict[str, Any]
+
+    @classmethod
+    def load(cls, layout: RunLayout) -> RunState | None:
+        """The state of an existing run, or None where there is none.
+
+        Raises:
+            ValueError: If run.json is of another schema version or damaged.
+        """
+        path = layout.run_json()
+        if not exists(path):
+            return None
+        try:
+            content = read_json(path)
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged ({error}); start again with --overwrite") from error
+        found = content.get("schema_version")
+        if found != SCHEMA_VERSION:
+            raise ValueError(
+                f"{path} has schema version {found}, this Onceseen writes {SCHEMA_VERSION}: use the version that "
+                "made it, or start again with --overwrite"
+            )
+        return cls(layout, content)
+
+    @classmethod
+    def start(
+        cls,
+        layout: RunLayout,
+        shards: Sequence[Shard],
+        config: PipelineConfig,
+        model: Mapping[str, Any] | None,
+    ) -> RunState:
+        """A new run; nothing is written yet."""
+        content = {
+            "schema_version": SCHEMA_VERSION,
+            "config": {},
+            "shards": [_shard_to_json(s) for s in shards],
+            "model": model,
+            "versions": {},
+            "jobs": {job: {"state": "", "fingerprint": ""} for job in JOBS},
+        }
+        state = cls(layout, content)
+        state.describe(config)
+        return state
+
+    def describe(self, config: PipelineConfig) -> None:
+        """Takes over the resolved config and the versions in use."""
+        self.content["config"] = config_to_mapping(config)
+        self.content["versions"] = versions()
+
+    def job(self, name: str) -> tuple[str, str]:
+        """(state, fingerprint) of a job."""
+        entry = self.content["jobs"][name]
+        return entry["state"], entry["fingerprint"]
+
+    def is_done(self, name: str, fingerprint: str) -> bool:
+        """Whether a job is done for this very fingerprint."""
+        return self.job(name) == (DONE, fingerprint)
+
+    def mark(self, name: str, state: str, fingerprint: str) -> None:
+        """Records a job's state and writes run.json. A job that starts again makes the later ones undone."""
+        self.content["jobs"][name] = {"state": state, "fingerprint": fingerprint}
+        if state != DONE:
+            for later in JOBS[JOBS.index(name) + 1 :]:
+                self.content["jobs"][later]["state"] = ""
+        write_json(self.layout.run_json(), self.content)
+
+
+def _shard_to_json(shard: Shard) -> dict[str, Any]:
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(shard).items()}
+
+
+def read_shards(layout: RunLayout) -> list[Shard]:
+    """The input listing of a run, by number."""
+    return [
+        Shard(**{**entry, "kind": ShardKind(entry["kind"]), "files": tuple(entry["files"])})
+        for entry in read_json(layout.run_json())["shards"]
+    ]
+
+
+def describe_difference(
+    state: RunState, shards: Sequence[Shard], config: PipelineConfig, model: Mapping[str, Any] | None
+) -> list[str]:
+    """What of the input, model and extract config differs from an existing run, in words."""
+    out = []
+    before = {s["name"]: (s["size"], s["mark"]) for s in state.content["shards"]}
+    now = {s.name: (s.size, s.mark) for s in shards}
+    for what, names in (
+        ("new", now.keys() - before.keys()),
+        ("gone", before.keys() - now.keys()),
+        ("changed", {n for n in now.keys() & before.keys() if now[n] != before[n]}),
+    ):
+        if names:
+            out.append(f"{len(names)} shard(s) {what}, for example {min(names)}")
+    if state.content["model"] != model:
+        old = (state.content["model"] or {}).get("name", "none")
+        out.append(f"embed.model: {old} before, {(model or {}).get('name', 'none')} now (or other weights)")
+    whole = config_to_mapping(config)
+    for section, keys in _EXTRACT_KEYS.items():
+        for key in keys:
+            old = state.content["config"].get(section, {}).get(key)
+            if old != whole[section][key]:
+                out.append(f"{section}.{key}: {old!r} before, {whole[section][key]!r} now")
+    return out
