@@ -21,7 +21,7 @@ _COMMANDS = {
         "onceseen.evaluate.cli",
         "wrong drops, removed copies and micro-AP of a run against known copies",
     ),
-    "explain": ("onceseen.explain.cli", "why a sample was kept or dropped, or what is known of two samples"),
+    "explain": ("onceseen.explain", "why a sample was kept or dropped, or what is known of two samples"),
     "report": ("onceseen.cli.report", "write report.html of a finished run again"),
     "fetch": ("onceseen.fetch.cli", "a table of URLs and captions becomes shards (img2dataset)"),
 }

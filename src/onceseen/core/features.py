@@ -86,8 +86,9 @@ def _embedding_columns(
     vector_type, view_type = schema.field("embedding").type, schema.field("view_embeddings").type
     if embeddings is None:
         return [pa.nulls(len(ok), vector_type), pa.nulls(len(ok), view_type)]
-    flat = pa.array(np.ascontiguousarray(embeddings.whole).ravel())
-    whole = pa.FixedSizeListArray.from_arrays(flat, type=vector_type, mask=pa.array(~ok))
+    # Zeros, not nulls, for failed rows: parquet readers refuse null fixed-size lists.
+    flat = pa.array(np.where(ok[:, None], embeddings.whole, np.float16(0)).ravel())
+    whole = pa.FixedSizeListArray.from_arrays(flat, type=vector_type)
     offsets = np.cumsum([0, *(v.size for v in embeddings.views)])
     values = np.concatenate([np.empty(0, np.float16), *(v.ravel() for v in embeddings.views)])
     views = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values), type=view_type)
@@ -167,7 +168,7 @@ def fixed_bytes(table: pa.Table, column: str, width: int) -> NDArray[np.uint8]:
 
 
 def vectors(table: pa.Table) -> NDArray[np.float32]:
-    """The `embedding` column as (n, d) float32; null rows are zeros.
+    """The `embedding` column as (n, d) float32; rows of failed samples are zeros.
 
     Raises:
         FeaturesError: If the features hold no embeddings.
@@ -175,12 +176,8 @@ def vectors(table: pa.Table) -> NDArray[np.float32]:
     column = table.column("embedding").combine_chunks()
     if not pa.types.is_fixed_size_list(column.type):
         raise FeaturesError("the features hold no embeddings (embed.model: none)")
-    out = np.zeros((len(column), column.type.list_size), dtype=np.float32)
-    valid = np.asarray(column.is_valid())
-    if valid.any():
-        flat = column.flatten().to_numpy(zero_copy_only=False)  # flatten leaves null lists out
-        out[valid] = flat.reshape(-1, column.type.list_size).astype(np.float32)
-    return out
+    flat = column.flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat.reshape(-1, column.type.list_size), dtype=np.float32)
 
 
 def view_vectors(table: pa.Table, dimensions: int) -> list[NDArray[np.float32]]:

@@ -51,7 +51,8 @@ _FEATURES = [
 def features_schema(dimensions: int) -> pa.Schema:
     """Schema of features/<shard>.parquet.
 
-    `embedding` is the whole picture's, `view_embeddings` those of `views`, concatenated in order; both unit L2.
+    `embedding` is the whole picture's (zeros where the sample failed), `view_embeddings` those of `views`,
+    concatenated in order; both unit L2.
 
     Args:
         dimensions: d of the embeddings; 0 with `embed.model: none` (the columns are then null).

@@ -44,7 +44,7 @@ class _ExtractShardFn(beam.DoFn):
         beam.metrics.Metrics.distribution(NAMESPACE, "extract/msec").update(round(summary.seconds * 1000))
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class ExtractShards(beam.PTransform[beam.PCollection[Shard], beam.PCollection[None]]):
     """Shards to features, thumbs and failures files. Elements are shard descriptions of a few hundred bytes."""
 

@@ -58,7 +58,7 @@ def rewrite_one(shard: Shard, config: PipelineConfig, layout: RunLayout, fingerp
     write_json(layout.rewrite_mark(shard.name), {**asdict(summary), "fingerprint": fingerprint})
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class WriteDedupedShards(beam.PTransform):
     """Shards to deduplicated shards of the same names. Elements are shard descriptions; nothing else moves."""
 

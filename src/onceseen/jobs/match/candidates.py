@@ -46,7 +46,7 @@ class Pass:
         return f"candidates-{self.index:03d}"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class FindCandidatePairs(beam.PTransform):
     """Shards to candidate pairs, written by the shard of the smaller node."""
 

@@ -19,7 +19,7 @@ from onceseen.neighbors.packing import MEMBER, STAR, unpack
 STEP = "stars"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class FindExactClasses(beam.PTransform):
     """Shards to star rows, written by the member's shard."""
 

@@ -50,9 +50,17 @@ Participant = tuple[Records, str, str]
 """One record of `ATTRIBUTES`, the sample id and the preferred value."""
 
 
-@dataclass(frozen=True)
-class ClusterDuplicates(beam.PTransform):
-    """Shards to verdicts files."""
+@dataclass(frozen=True, slots=True)
+class ClusterPlan:
+    """What one clustering works on.
+
+    Attributes:
+        layout: The run.
+        config: Sections verify and keep are used.
+        rounds: Steps whose judged pairs count.
+        decisions: A person's words.
+        partitions: Partitions of components, decided in parallel.
+    """
 
     layout: RunLayout
     config: PipelineConfig
@@ -60,20 +68,27 @@ class ClusterDuplicates(beam.PTransform):
     decisions: Decisions
     partitions: int
 
+
+@dataclass(eq=False)
+class ClusterDuplicates(beam.PTransform):
+    """Shards to verdicts files."""
+
+    plan: ClusterPlan
+
     def expand(self, shards: beam.PCollection[Shard]) -> beam.PCollection[None]:
         """Gathers components, decides each, writes each shard's verdicts."""
         spread = shards | "Spread" >> beam.Reshuffle()
         decided = (
             spread
-            | "Participants" >> beam.FlatMap(participants, self)
+            | "Participants" >> beam.FlatMap(participants, self.plan)
             | "ByComponents" >> beam.GroupByKey()
-            | "Decide" >> beam.FlatMap(decide, self.config, self.decisions)
+            | "Decide" >> beam.FlatMap(decide, self.plan.config, self.plan.decisions)
         )
         numbered = spread | "Number" >> beam.Map(_numbered)
         return (
             {"shard": numbered, "verdicts": decided}
             | "ByShard" >> beam.CoGroupByKey()
-            | "WriteVerdicts" >> beam.Map(write_verdicts, self.layout)
+            | "WriteVerdicts" >> beam.Map(write_verdicts, self.plan.layout)
         )
 
 
@@ -81,7 +96,7 @@ def _numbered(shard: Shard) -> tuple[int, Shard]:
     return shard.number, shard
 
 
-def participants(shard: Shard, plan: ClusterDuplicates) -> Iterator[tuple[int, Block]]:
+def participants(shard: Shard, plan: ClusterPlan) -> Iterator[tuple[int, Block]]:
     """A shard's participants and edges, by partition of their component."""
     labels = WorkFiles(plan.layout).read(LABELS, shard.number, LABEL)
     if not len(labels):
@@ -102,9 +117,7 @@ def _by_partition(roots: NDArray[np.int64], partitions: int) -> Iterator[tuple[i
         yield int(number), np.flatnonzero(part == number)
 
 
-def _attributes(
-    shard: Shard, labels: Records, plan: ClusterDuplicates
-) -> tuple[Records, list[str], list[str]]:
+def _attributes(shard: Shard, labels: Records, plan: ClusterPlan) -> tuple[Records, list[str], list[str]]:
     """Attributes, ids and preferred values of one shard's participants, in the labels' order."""
     columns = ["sample_id", "width", "height", "num_bytes", "sharpness", "meta"]
     table = read_features(plan.layout, shard.name, columns).take(labels["node"] & 0xFFFFFFFF).to_pylist()
@@ -179,7 +192,7 @@ def _decide_component(
     )
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class ProposeCompletions(beam.PTransform):
     """Shards to further candidate pairs: between representatives of one component that were never compared.
 
@@ -187,7 +200,7 @@ class ProposeCompletions(beam.PTransform):
     them together; comparing the representatives directly costs a few pairs each and finds what the search missed.
     """
 
-    plan: ClusterDuplicates
+    plan: ClusterPlan
     step: str
 
     def expand(self, shards: beam.PCollection[Shard]) -> beam.PCollection[None]:

@@ -20,7 +20,7 @@ from onceseen.neighbors.packing import LABEL
 STEP = "labels"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class LabelComponents(beam.PTransform):
     """Shard numbers (one element) to labels files. Memory: 16 bytes a participant on one worker."""
 

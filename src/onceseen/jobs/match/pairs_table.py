@@ -29,7 +29,7 @@ Ballot = tuple[str, bytes, list[str]]
 """("near", pairs with scores, []) or ("star", star rows, ids of their heads)."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class WritePairs(beam.PTransform):
     """Shards to the pairs table. Shuffled: 20 bytes for each side of an unverified pair, 17 and an id a star row."""
 

@@ -45,7 +45,7 @@ def write_queries(layout: RunLayout, shards: Sequence[Shard], config: CellsConfi
     write_bytes(queries_path(layout), buffer.getvalue())
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class MeasureRecall(beam.PTransform):
     """Shards to one recall file."""
 

@@ -19,7 +19,7 @@ from onceseen.jobs.decisions import DecisionRows, Decisions, heads_of_classes, r
 from onceseen.jobs.match.candidates import FindCandidatePairs, Pass
 from onceseen.jobs.match.classes import STEP as STARS
 from onceseen.jobs.match.classes import FindExactClasses
-from onceseen.jobs.match.clustering import ClusterDuplicates, ProposeCompletions
+from onceseen.jobs.match.clustering import ClusterDuplicates, ClusterPlan, ProposeCompletions
 from onceseen.jobs.match.components import LabelComponents
 from onceseen.jobs.match.pairs_table import WritePairs
 from onceseen.jobs.match.recall import MeasureRecall, recall_path, write_queries
@@ -61,7 +61,7 @@ class MatchJob:
         candidates = self._candidates()
         rounds = self._verify(candidates, said)
         self._label(rounds, said)
-        self._step("clusters", self._clusters(rounds, said))
+        self._step("clusters", ClusterDuplicates(self._plan(rounds, said)))
         self._step("pairs table", WritePairs(self.layout, rounds, self.config.verify.max_unverified))
         facts = self._recall(candidates)
         work.clear()
@@ -125,8 +125,8 @@ class MatchJob:
         for number in range(1, self.config.verify.rounds + 1):
             self._label(tuple(rounds), said)
             proposed = f"completion-{number}"
-            clusters = self._clusters(tuple(rounds), said)
-            self._step(f"completion {number}", ProposeCompletions(clusters, proposed))
+            plan = self._plan(tuple(rounds), said)
+            self._step(f"completion {number}", ProposeCompletions(plan, proposed))
             if not WorkFiles(self.layout).paths(proposed):
                 break
             rounds.append(f"judged-{number}")
@@ -147,9 +147,9 @@ class MatchJob:
 
         self.runner.run("match-components", build)
 
-    def _clusters(self, rounds: tuple[str, ...], said: Decisions) -> ClusterDuplicates:
+    def _plan(self, rounds: tuple[str, ...], said: Decisions) -> ClusterPlan:
         partitions = max(2, self._pictures() // _CLUSTER_PARTITION)
-        return ClusterDuplicates(self.layout, self.config, rounds, said, partitions)
+        return ClusterPlan(self.layout, self.config, rounds, said, partitions)
 
     def _recall(self, candidates: tuple[str, ...]) -> dict[str, Any]:
         if not (self.config.cells.enabled and self.config.cells.recall_samples and candidates):

@@ -33,7 +33,7 @@ DOSSIER_ROWS = 1_024
 _REREAD_PAIRS = 256
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class VerifyPairs(beam.PTransform):
     """Shards to judged pairs, written by the shard of the larger node.
 
