@@ -1,0 +1,105 @@
+# Onceseen's commands. `make demo` and `make test` are all that a fresh machine with Python 3.11 and make needs.
+
+PYTHON ?= python3.11
+VENV ?= .venv
+# Room for another CPU build of torch: an own file of requirements, or pip options in TORCH_ARGS.
+TORCH_REQUIREMENTS ?= constraints-torch.txt
+TORCH_ARGS ?=
+PYTEST_ARGS ?=
+RUN ?= build/demo/run
+
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+PIP := $(BIN)/python -m pip
+PIP_INSTALL := $(PIP) install --quiet --no-compile --retries 5
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+TIMED := bash infra/timed.sh
+PATHS := src tests pipelines benchmarks examples infra
+BENCHMARKS ?= extract rewrite cells
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-unit check lint format type bench constraints install-demo install-test compiler clean
+
+help: ## list the commands
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | column -t -s@
+
+demo: $(STAMPS)/demo ## install without torch, deduplicate the bundled photographs, name the report to open
+	@rm -rf build/demo
+	@mkdir -p build
+	$(BIN)/python -m onceseen.planted.demo --photos examples/photos --output build/demo
+	$(BIN)/onceseen dedup build/demo/shards --output $(RUN) --config configs/local-cpu.yaml
+	$(BIN)/onceseen evaluate $(RUN) --truth build/demo/manifest.csv
+	@echo "Report: $(abspath $(RUN))/report.html"
+
+test: $(STAMPS)/test ## install what the tests need, torch included, and run all of them
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-unit: $(STAMPS)/test ## only the unit and property tests
+	$(BIN)/python -m pytest tests/unit tests/property $(PYTEST_ARGS)
+
+check: lint type test-unit ## format, lint, types and unit tests: before every commit
+
+lint: $(STAMPS)/test ## formatting and lint, nothing is changed
+	$(BIN)/ruff format --check $(PATHS)
+	$(BIN)/ruff check $(PATHS)
+
+format: $(STAMPS)/test ## format and mend what can be mended
+	$(BIN)/ruff format $(PATHS)
+	$(BIN)/ruff check --fix $(PATHS)
+
+type: $(STAMPS)/test ## mypy in strict mode
+	$(BIN)/mypy
+
+bench: $(STAMPS)/demo ## run the benchmarks one after the other; JSON goes to build/bench
+	@mkdir -p build/bench
+	@set -e; for name in $(BENCHMARKS); do echo "onceseen: benchmarks/$$name.py"; \
+	  $(BIN)/python benchmarks/$$name.py > build/bench/$$name.json; cat build/bench/$$name.json; done
+
+constraints: $(STAMPS)/venv ## resolve the ranges of pyproject.toml again and write both constraints files
+	@mkdir -p build
+	@$(TIMED) "resolving the whole test environment" \
+	  $(PIP) install --quiet --dry-run --ignore-installed --report build/resolution.json \
+	  '.[cpu,fetch,openclip,dev]' setuptools -r infra/lock-extra.txt
+	$(BIN)/python infra/lock.py build/resolution.json .
+
+install-demo: $(STAMPS)/demo ## only the environment of `make demo`
+
+install-test: $(STAMPS)/test ## only the environment of `make test`
+
+clean: ## remove what the commands made, the virtual environment included
+	rm -rf build $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(STAMPS)/venv:
+	@command -v $(PYTHON) >/dev/null 2>&1 || { \
+	  echo "onceseen: '$(PYTHON)' was not found. Install Python 3.11 with its venv module" >&2; \
+	  echo "  (Debian 12: apt-get install python3.11 python3.11-venv) or name yours: make PYTHON=/path/to/python3.11" >&2; \
+	  exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+	  echo "onceseen: the pinned versions are for Python 3.11, but '$(PYTHON)' is $$($(PYTHON) -V 2>&1)." >&2; \
+	  echo "  Name a Python 3.11: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "onceseen: '$(PYTHON)' has no venv module. Debian 12: apt-get install python3.11-venv" >&2; exit 1; }
+	@$(TIMED) "making the virtual environment $(VENV)" $(PYTHON) -m venv $(VENV)
+	@mkdir -p $(STAMPS)
+	@touch $@
+
+# The resolver checks the ranges against the pins here; setuptools, which builds the package, is pinned as well.
+$(STAMPS)/demo: pyproject.toml constraints.txt | $(STAMPS)/venv
+	@env PIP_CONSTRAINT=constraints.txt $(TIMED) "installing the main job with FAISS for CPU, about 240 MB to download" \
+	  $(PIP_INSTALL) -e '.[cpu]'
+	@touch $@
+
+# --no-deps, because the files name every package: pip would otherwise add the GPU parts that torch asks for.
+$(STAMPS)/test: pyproject.toml constraints.txt $(TORCH_REQUIREMENTS) | $(STAMPS)/venv compiler
+	@$(TIMED) "installing the pinned packages of the tests, about 400 MB to download" \
+	  $(PIP_INSTALL) --no-deps -r constraints.txt
+	@$(TIMED) "installing torch for CPU, about 2.3 GB to download" \
+	  $(PIP_INSTALL) --no-deps $(TORCH_ARGS) -r $(TORCH_REQUIREMENTS)
+	@$(TIMED) "installing Onceseen" $(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@ $(STAMPS)/demo
+
+compiler:
+	@command -v $${CXX:-g++} >/dev/null 2>&1 && command -v $${CC:-gcc} >/dev/null 2>&1 || { \
+	  echo "onceseen: gcc and g++ were not found. The tests compare with the pdqhash package, which has no wheel" >&2; \
+	  echo "  for Python 3.11 and is compiled when installed. Debian: apt-get install build-essential" >&2; exit 1; }
