@@ -45,7 +45,9 @@ def open_parquet(path: str) -> Iterator[pq.ParquetFile]:
     """
     with open_read(path) as stream:
         try:
-            file = pq.ParquetFile(stream, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+            file = pq.ParquetFile(
+                stream, buffer_size=_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
+            )
         except (pa.ArrowException, OSError, ValueError) as error:
             raise ParquetDamage(f"is no parquet file, or its footer is damaged: {error}") from error
         yield file
@@ -74,8 +76,9 @@ def read_parquet(shard: Shard, config: ReadConfig) -> Iterator[ImageSample | Fai
             image = image_column(file.schema_arrow, config)
             if not image:
                 raise ParquetDamage(f"has no image column; its columns are {file.schema_arrow.names[:32]}")
-            for first, batch in row_batches(file):
-                yield from _batch_samples(shard, config, batch, image, first, keys)
+            for group in range(file.num_row_groups):
+                for first, batch in row_batches(file, group):
+                    yield from _batch_samples(shard, config, batch, image, first, keys)
     except ParquetDamage as damage:
         yield Failure(shard.name, _STAGE, FailureReason.BAD_PARQUET, str(damage))
     except OSError as error:
@@ -107,20 +110,16 @@ def read_parquet_images(
             yield from _group_images(file, image, group, starts[group], inside)
 
 
-def row_batches(
-    file: pq.ParquetFile, groups: Sequence[int] | None = None
-) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Yields (place of first row, batch) with all columns, so that all readers meet damage at the same row.
+def row_batches(file: pq.ParquetFile, group: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Yields (index of its first row, batch) of a row group, with all columns.
 
-    Args:
-        file: An open parquet file.
-        groups: Its row groups to read; None: all. Places count from the first of them.
+    Reading and rewriting both go by this, and by row group, so they meet damage at the same row.
 
     Raises:
         ParquetDamage: Where a page is damaged; earlier batches were yielded.
     """
-    first = 0
-    for batch in _batches(file, None, groups):
+    first = sum(file.metadata.row_group(g).num_rows for g in range(group))
+    for batch in _batches(file, None, [group]):
         yield first, batch
         first += batch.num_rows
 

@@ -80,12 +80,11 @@ def _written_groups(
     file: pq.ParquetFile, keys: list[str], verdicts: Mapping[str, VerdictRow], ledger: Ledger
 ) -> Iterator[pa.Table]:
     """The written rows of each row group, in parts of a bounded size; ends where the file is damaged."""
-    start = 0
-    for group in range(file.metadata.num_row_groups):
+    for group in range(file.num_row_groups):
         parts: list[pa.Table] = []
         try:
-            for first, batch in row_batches(file, [group]):
-                rows = [ledger.judge(key) for key in keys[start + first : start + first + batch.num_rows]]
+            for first, batch in row_batches(file, group):
+                rows = [ledger.judge(key) for key in keys[first : first + batch.num_rows]]
                 written = [row for row in rows if row is not None]
                 mask = pa.array([row is not None for row in rows], pa.bool_())
                 parts.append(widen(pa.Table.from_batches([batch.filter(mask)]), written))
@@ -98,4 +97,3 @@ def _written_groups(
             yield pa.concat_tables(parts)
         if ledger.damaged:
             return
-        start += file.metadata.row_group(group).num_rows

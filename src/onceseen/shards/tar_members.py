@@ -31,7 +31,7 @@ FILE_TYPES = b"07\0"
 _LINK_TYPES = b"12"
 _DATALESS_TYPES = b"123456"
 _SPARSE_TYPE = b"S"
-_GZIP_MAGICS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstandard"}
+_COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstandard"}
 
 
 class TarDamage(Exception):
@@ -144,6 +144,12 @@ def _padded(size: int) -> int:
 def _is_end(window: Window, block: bytes, offset: int) -> bool:
     """Whether a block is the end-of-archive mark; raises where it cannot be a header either."""
     first = offset == 0
+    if first:
+        for magic, name in _COMPRESSIONS.items():
+            if block.startswith(magic):
+                raise TarDamage(
+                    FailureReason.BAD_TAR, f"is compressed with {name}; expected a plain tar: unpack it"
+                )
     if len(block) < BLOCK:
         if first and block:
             raise TarDamage(
@@ -156,12 +162,6 @@ def _is_end(window: Window, block: bytes, offset: int) -> bool:
     if block == _ZERO_BLOCK:
         _check_tail(window, offset + BLOCK)
         return True
-    if first:
-        for magic, name in _GZIP_MAGICS.items():
-            if block.startswith(magic):
-                raise TarDamage(
-                    FailureReason.BAD_TAR, f"is compressed with {name}; expected a plain tar: unpack it"
-                )
     return False
 
 
