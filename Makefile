@@ -86,7 +86,7 @@ $(STAMPS)/venv:
 
 # The resolver checks the ranges against the pins here; setuptools, which builds the package, is pinned as well.
 $(STAMPS)/demo: pyproject.toml constraints.txt | $(STAMPS)/venv
-	@env PIP_CONSTRAINT=constraints.txt $(TIMED) "installing the main job with FAISS for CPU, about 240 MB to download" \
+	@env PIP_CONSTRAINT=constraints.txt $(TIMED) "installing the main job with FAISS for CPU, about 270 MB to download" \
 	  $(PIP_INSTALL) -e '.[cpu]'
 	@touch $@
 
