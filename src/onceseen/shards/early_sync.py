@@ -38,7 +38,7 @@ class EarlySync:
         self._pool = ThreadPoolExecutor(1, "onceseen-sync")
         self._running: Future[None] | None = None
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Writes bytes.
 
         Raises:

@@ -32,6 +32,7 @@ class Placed(NamedTuple):
     starts: bool
 
 
+_KNOWN = 256
 _NOWHERE = Placed(None, "", False)
 
 
@@ -64,30 +65,35 @@ class MemberGrouper:
         self._prefix = b"/"  # the sample's raw key and a dot; no name of a file begins with this one
         self._key: str | None = None
         self._extensions: set[str] = set()
+        self._known: dict[bytes, str] = {}  # extensions as stored that were seen before
+
+    @property
+    def stored_key(self) -> str:
+        """The current sample's key as stored: without the number of a repeated one."""
+        return self._stored or ""
 
     def place(self, member: TarMember) -> Placed:
         """Places the next member."""
-        prefix = self._prefix
-        if member.type in FILE_TYPES and member.raw_name.startswith(prefix):
-            rest = member.raw_name[len(prefix) :]
-            if (
-                rest and rest.isascii() and b"/" not in rest
-            ):  # the common case, told without taking names apart
-                extension = rest.decode().lower()
-                if extension not in self._extensions:
-                    self._extensions.add(extension)
-                    return Placed(self._key, extension, False)
+        if member.type in FILE_TYPES and member.raw_name.startswith(self._prefix):
+            # the common case, told without taking names apart
+            extension = self._known.get(member.raw_name[len(self._prefix) :])
+            if extension is not None and extension not in self._extensions:
+                self._extensions.add(extension)
+                return Placed(self._key, extension, False)
         return self._place_by_name(member)
 
     def _place_by_name(self, member: TarMember) -> Placed:
         name = member.name
         stored, extension = split_key(name)
         if not (member.is_file or member.is_sparse):
-            if member.is_link and stored == self._stored:
+            if member.is_link and extension and stored == self._stored:
                 return Placed(self._key, extension, False)
             return _NOWHERE
         if not extension or not stored or stored.endswith("/") or _META_NAME.match(name):
             return _NOWHERE
+        raw_extension = member.raw_name.rpartition(b"/")[2].partition(b".")[2]
+        if raw_extension.isascii() and len(self._known) < _KNOWN:
+            self._known[raw_extension] = extension
         if stored == self._stored and extension not in self._extensions:
             self._extensions.add(extension)
             return Placed(self._key, extension, False)

@@ -12,6 +12,7 @@ are complete come before; a member whose data is cut is not a member.
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -24,6 +25,8 @@ BLOCK = 512
 END_MARK = bytes(2 * BLOCK)
 RECORD = 20 * BLOCK
 
+# name, size, checksum, type, first byte of the prefix
+_FIELDS = struct.Struct("100s24x12s12x8s1s188x1s")
 _ZERO_BLOCK = bytes(BLOCK)
 _ADLER_BASE = 65521
 _MAX_HEADER_DATA = 64 << 20
@@ -88,7 +91,7 @@ def walk_members(window: Window) -> Iterator[TarMember]:
     """Goes through a tar's members in order.
 
     Holds the window at each member's first header block, so that the member can be copied whole while it is
-    the current one. Cost: 2 to 3 microseconds a member, and no read of data that nobody views.
+    the current one. Cost: about 3 microseconds a member, and no read of data that nobody views.
 
     Args:
         window: Over the tar, at its start.
@@ -101,6 +104,12 @@ def walk_members(window: Window) -> Iterator[TarMember]:
     everywhere: dict[bytes, bytes] = {}
     while True:
         window.hold = begin = offset
+        if offset + BLOCK <= window.stop and not everywhere:
+            plain = _plain_header(window.buffer, offset - window.start)
+            if plain is not None and (end := offset + BLOCK + _padded(plain[1])) <= window.size:
+                yield TarMember(plain[0], b"0", begin, offset + BLOCK, plain[1], end)
+                offset = end
+                continue
         overrides = dict(everywhere)
         while True:
             block = window.take(offset, BLOCK)
@@ -138,7 +147,25 @@ def walk_members(window: Window) -> Iterator[TarMember]:
 
 
 def _padded(size: int) -> int:
-    return -(-size // BLOCK) * BLOCK
+    return (size + BLOCK - 1) & -BLOCK
+
+
+def _plain_header(buffer: memoryview, at: int) -> tuple[bytes, int] | None:
+    """Name and size of the commonest header, a sound one of a regular file with a short name.
+
+    A third of the general way's time. None for all others, damaged ones too: the general way takes them.
+    """
+    name, size, checksum, kind, prefix = _FIELDS.unpack_from(buffer, at)
+    if kind != b"0" or prefix != b"\0":
+        return None
+    found = zlib.adler32(buffer[at + 156 : at + BLOCK], zlib.adler32(buffer[at : at + 148])) & 0xFFFF
+    try:
+        if found != (int(checksum[:6], 8) - 255) % _ADLER_BASE or size[11] not in b"\0 ":
+            return None
+        number = int(size[:11], 8)
+    except ValueError:
+        return None
+    return (name.partition(b"\0")[0], number) if number >= 0 else None
 
 
 def _is_end(window: Window, block: bytes, offset: int) -> bool:

@@ -34,7 +34,7 @@ def read_tar(shard: Shard, config: ReadConfig) -> Iterator[ImageSample | Failure
     A sample is what is complete before the damage: if its image is whole it is judged, though a later member
     of it may be cut; a member whose data is cut is as good as not there.
 
-    Memory: one sample and a window of 4 MiB. Cost: one sequential pass, images are copied once.
+    Memory: one sample and a window of 1 MiB. Cost: one sequential pass, images are copied once.
     """
     try:
         with open_read(shard.path) as stream:

@@ -17,7 +17,6 @@ from typing import BinaryIO
 from onceseen.core.config import WriteConfig
 from onceseen.core.failures import FailureReason
 from onceseen.core.files import atomic_write, open_read
-from onceseen.core.ids import split_key
 from onceseen.core.records import Shard
 from onceseen.shards.early_sync import EarlySync
 from onceseen.shards.extensions import OWN_EXTENSION
@@ -28,6 +27,8 @@ from onceseen.shards.tar_members import BLOCK, END_MARK, RECORD, TarDamage, TarM
 from onceseen.shards.window import Window
 
 _NAME_BYTES = 100
+_TAIL = (bytes(100) + b"ustar  \0").ljust(BLOCK - 157, b"\0")
+_FIXED_SUM = sum(_TAIL) + 8 * 0x20 - 1
 
 
 def rewrite_tar(
@@ -42,7 +43,7 @@ def rewrite_tar(
     A damaged tar gives what is complete before the damage, and `ledger.damaged` says so. One that could not
     be opened when it was read, and cannot now, gives an empty tar.
 
-    Memory: a window of 4 MiB. Cost: one sequential pass over the input, one large write for each window.
+    Memory: a window of 1 MiB. Cost: one sequential pass over the input, one large write for each window.
 
     Returns:
         (key as stored, row) of every sample met, in order: what the sidecar is filtered by.
@@ -89,8 +90,8 @@ def _copy_samples(
         if placed.starts and placed.key is not None:
             copier.add(note)
             row = ledger.judge(placed.key)
-            met.append((split_key(member.name)[0], verdicts[placed.key]))
-            note = _json_member(member, row) if row is not None and write.member else b""
+            met.append((grouper.stored_key, verdicts[placed.key]))
+            note = _json_member(raw_key(member.raw_name), row) if row is not None and write.member else b""
             ledger.members_added += bool(note)
         if placed.key is not None and row is None:
             continue
@@ -124,6 +125,8 @@ class _Copier:
         if member.begin != self._end:
             self._close_range()
             self._begin = self._end = member.begin
+        if member.end <= self.window.stop:
+            self._end = member.end
         while self._end < member.end:
             if self.window.stop <= self._end:
                 self.window.hold = self._end
@@ -143,12 +146,13 @@ class _Copier:
         """Writes what was appended."""
         self._close_range()
         if self._parts:
-            self._sink.write(b"".join(self._parts))
+            self._sink.write(self._parts[0] if len(self._parts) == 1 else b"".join(self._parts))
             self._parts.clear()
 
     def _close_range(self) -> None:
         if self._begin < self._end:
-            self._parts.append(self.window.view(self._begin, self._end - self._begin))
+            start = self.window.start
+            self._parts.append(self.window.buffer[self._begin - start : self._end - start])
         self._begin = self._end
 
 
@@ -159,24 +163,20 @@ def _write_end(output: BinaryIO, written: int, ledger: Ledger) -> None:
     ledger.bytes_written += written + len(end)
 
 
-def _json_member(first: TarMember, row: VerdictRow) -> bytes:
-    """The `<key>.onceseen.json` member of the sample that begins with `first`."""
-    name = raw_key(first.raw_name) + b"." + OWN_EXTENSION.encode()
+def _json_member(key: bytes, row: VerdictRow) -> bytes:
+    """The `<key>.onceseen.json` member of the sample with this key as stored."""
+    name = key + b"." + OWN_EXTENSION.encode()
     data = verdict_json(row)
     long_name = b""
     if len(name) > _NAME_BYTES:
-        long_name = _header(b"././@LongLink", len(name) + 1, b"L") + _filled(name + b"\0")
-    return long_name + _header(name[:_NAME_BYTES], len(data), b"0") + _filled(data)
+        long_name = _member(b"././@LongLink", name + b"\0", b"L")
+    return long_name + _member(name[:_NAME_BYTES], data, b"0")
 
 
-def _filled(data: bytes) -> bytes:
-    return data + bytes(-len(data) % BLOCK)
-
-
-def _header(name: bytes, size: int, kind: bytes) -> bytes:
-    """A GNU tar header that says nothing of when or by whom: mode 0644, ids 0, time 0."""
-    head = name.ljust(_NAME_BYTES, b"\0") + b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (0o644, 0, 0, size, 0)
-    tail = (kind + bytes(_NAME_BYTES) + b"ustar  \0").ljust(BLOCK - 156, b"\0")
+def _member(name: bytes, data: bytes, kind: bytes) -> bytes:
+    """A GNU tar member that says nothing of when or by whom: mode 0644, ids 0, time 0."""
+    size = len(data)
+    head = name.ljust(_NAME_BYTES, b"\0") + b"0000644\x000000000\x000000000\0%011o\x0000000000000\0" % size
     # Adler-32's low half is 1 + the sum of the bytes: under 2^15 for these headers, so exact
-    checksum = (zlib.adler32(tail, zlib.adler32(head)) & 0xFFFF) - 1 + 8 * 0x20
-    return head + b"%06o\0 " % checksum + tail
+    checksum = (zlib.adler32(head) & 0xFFFF) + kind[0] + _FIXED_SUM
+    return b"%b%06o\0 %b%b%b%b" % (head, checksum, kind, _TAIL, data, bytes(-size % BLOCK))
