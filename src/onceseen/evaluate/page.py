@@ -77,7 +77,7 @@ def _figures(truth: Truth, removal: Removal, copies: CopyRecall) -> Markup:
     if truth.unlabelled:
         gaps.append(f"{plural(len(truth.unlabelled), 'sample')} of the run not in the manifest.")
     if removal.lost_sources:
-        gaps.append(f"{plural(len(removal.lost_sources), 'source')} left without a sample of its own.")
+        gaps.append(f"{plural(len(removal.lost_sources), 'source')} without a kept sample.")
     notes = tag("div", " ".join(gaps), class_="note") if gaps else None
     return section(
         "figures", "Figures", f"{count(len(truth.labels))} labelled samples.", tiles(numbers), notes

@@ -226,6 +226,19 @@ def test_bytes_that_changed_since_are_not_shown_as_the_sample(layout: RunLayout,
     assert "1 of the pictures below are the stored" in text
 
 
+def test_evidence_through_an_exact_class_names_what_was_compared(tmp_path: Path) -> None:
+    samples = [
+        Planted("s/a", ONE),
+        dropped("s/b", ONE, "s/a", "bytes"),
+        dropped("s/c", jpeg(picture(1), 40), "s/a", evidence=("s/b", "s/c")),
+        dropped("s/d", jpeg(picture(1), 40), "s/a", evidence=("s/b", "s/c")),
+    ]
+    layout = _finish(SmallRun(tmp_path, samples, [pair("s/b", "s/c")]).write(), ["s"])
+    text = _page(layout).text
+    assert "compared with this one, equal to the kept in pixels: s/b" in text
+    assert "compared as this pair, equal to these two in pixels: s/b s/c" in text
+
+
 def test_a_run_without_copies_or_failures_says_so(tmp_path: Path) -> None:
     layout = _finish(SmallRun(tmp_path, [Planted("s/a", ONE), Planted("s/b", TWO)]).write(), ["s"])
     text = _page(layout).text

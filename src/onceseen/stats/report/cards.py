@@ -141,7 +141,6 @@ def stored_notes(pictures: Pictures) -> Markup:
 
 
 def _evidence(row: VerdictRow, pair: PairRow | None) -> Markup:
-    compared = row.evidence
     rows: list[tuple[str, str | Markup | None]] = [("score", fraction(row.score) if row.kind else None)]
     if pair is not None:
         inside = pair.coverage_of(row.sample_id) if row.sample_id in pair.ids else None
@@ -151,8 +150,19 @@ def _evidence(row: VerdictRow, pair: PairRow | None) -> Markup:
             ("transform", pair.transform),
             ("in the kept", coverage(inside)),
         ]
-    if compared is not None and set(compared) != {row.sample_id, row.group_id}:
-        rows.append(
-            ("pair compared", tag("span", join([tag("code", i) for i in compared]), class_="compared"))
-        )
-    return facts(rows)
+    if row.kind == PairKind.PIXELS:
+        rows.append(("pixels", "equal"))
+    return join([facts(rows), _compared(row)])
+
+
+def _compared(row: VerdictRow) -> Markup | None:
+    """The pair that was compared, where it is not the sample and the kept one themselves but their exact classes."""
+    pair = row.evidence
+    if pair is None or set(pair) == {row.sample_id, row.group_id}:
+        return None
+    if row.sample_id in pair:
+        words = "compared with this one, equal to the kept in pixels:"
+        ids = [sample_id for sample_id in pair if sample_id != row.sample_id]
+    else:
+        words, ids = "compared as this pair, equal to these two in pixels:", list(pair)
+    return tag("p", words, join([tag("code", sample_id) for sample_id in ids]), class_="compared")

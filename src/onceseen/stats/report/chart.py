@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from onceseen.stats.report.figures import count, plural
 from onceseen.stats.report.markup import Markup, join, tag
 
-_WIDTH, _HEIGHT = 760, 280
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 26, 46
+_WIDTH, _HEIGHT = 760, 296
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 42, 46
 _FLOOR = 0.6  # the count at the foot of the log axis, so that a bar of 1 is seen
 
 

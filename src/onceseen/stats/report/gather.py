@@ -76,7 +76,7 @@ class ReportData:
         groups: Biggest groups, most copies first.
         evidence: Pairs rows named by the members shown.
         contained: Closest calls that were verified, but neither picture is nearly all in the other.
-        doubtful: Closest calls whose score stayed under the threshold.
+        doubtful: Closest calls that were not verified.
         failures: Examples of each reason.
         captions: Rows of stats/captions.parquet.
         copies: Rows of stats/copies.parquet of the groups shown, by representative.
@@ -132,9 +132,10 @@ def _shown_groups(layout: RunLayout, shards: Sequence[str]) -> list[ShownGroup]:
     return shown
 
 
-def _weakest_first(row: VerdictRow) -> tuple[bool, float, bytes]:
-    """Kept ones last; then by score, since a person should see first what is least certain."""
-    return (row.verdict == Verdict.KEEP, 0.0 if row.score is None else row.score, name_order(row.sample_id))
+def _weakest_first(row: VerdictRow) -> tuple[bool, float, bool, bytes]:
+    """Kept ones last; then by score, equal pixels last, since a person should see first what is least certain."""
+    score = 0.0 if row.score is None else row.score
+    return (row.verdict == Verdict.KEEP, score, row.kind == PairKind.PIXELS, name_order(row.sample_id))
 
 
 def biggest_groups(layout: RunLayout, shards: Sequence[str], limit: int) -> list[str]:
@@ -148,7 +149,7 @@ def biggest_groups(layout: RunLayout, shards: Sequence[str], limit: int) -> list
 
 
 def closest_calls(layout: RunLayout, run: RunRecord) -> tuple[list[NearPair], list[NearPair]]:
-    """Pairs that nearly were one picture: (verified but not contained, scored under the threshold).
+    """Pairs that nearly were one picture: (verified but not contained, not verified).
 
     Both samples are kept, in different groups. Each list has the best scores first, `MAX_NEAR` at most, out
     of the `NEAR_POOL` best-scored pairs of its sort.
@@ -193,6 +194,8 @@ def _why_apart(row: PairRow) -> str:
 def _why_unverified(row: PairRow, min_score: float) -> str:
     if (row.score or 0.0) < min_score:
         return f"its score is under verify.min_score ({min_score:g})"
+    if "collage" in row.transform:
+        return "what they share ends at a seam, as in a collage"
     return "no second, independent signal confirmed it"
 
 

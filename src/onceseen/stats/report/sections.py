@@ -162,7 +162,7 @@ def near_section(data: ReportData, pictures: Pictures) -> Markup:
         "Closest calls, not dropped",
         lead,
         _near_list("A part is shared, not the whole", data.contained, pictures),
-        _near_list("Just under the threshold", data.doubtful, pictures),
+        _near_list("Alike, but not confirmed", data.doubtful, pictures),
     )
 
 
@@ -220,6 +220,7 @@ def provenance_section(data: ReportData) -> Markup:
     """Model, versions, configuration and shards, folded away."""
     run, s = data.run, data.summary
     config = config_to_mapping(run.config)
+    del config["runner"]  # where it ran: no result depends on it, so the page must not either
     volumes = facts(
         [
             ("bytes read", size(s["bytes_read"])),
@@ -233,7 +234,7 @@ def provenance_section(data: ReportData) -> Markup:
     return section(
         "provenance",
         "How this was made",
-        "What another person needs to make the same result again. The same record is in run.json.",
+        "What another person needs to make the same result again; where it ran is in run.json.",
         volumes,
         details("Model", _mapping_table(run.model)),
         details("Versions", _mapping_table(run.versions)),
