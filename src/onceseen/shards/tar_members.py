@@ -122,13 +122,10 @@ def walk_members(window: Window) -> Iterator[TarMember]:
                 break
             payload = _header_data(window, data, size)
             offset = data + _padded(size)
+            said = _said(kind, payload, data)
+            overrides.update(said)
             if kind == b"g":
-                everywhere.update(_parse_pax(payload, data))
-                overrides.update(everywhere)
-            elif kind == b"L":
-                overrides[b"path"] = payload.split(b"\0", 1)[0]
-            elif kind != b"K":
-                overrides.update(_parse_pax(payload, data))
+                everywhere.update(said)
         if overrides:
             name, size, kind = _apply(overrides, name, size, kind, offset)
         if kind == _SPARSE_TYPE and block[482]:
@@ -216,6 +213,13 @@ def _header_data(window: Window, offset: int, size: int) -> bytes:
     if len(data) < size:
         raise TarDamage(FailureReason.TRUNCATED_TAR, f"ends at byte {window.size}, within a member's header")
     return data
+
+
+def _said(kind: bytes, payload: bytes, offset: int) -> dict[bytes, bytes]:
+    """What a header that describes the next member (or, type `g`, all further ones) says, as PAX records."""
+    if kind == b"L":
+        return {b"path": payload.split(b"\0", 1)[0]}
+    return {} if kind == b"K" else _parse_pax(payload, offset)
 
 
 def _parse_header(block: bytes, offset: int) -> tuple[bytes, int, bytes]:
