@@ -1,0 +1,175 @@
+"""Alignments: where the points of one picture lie in another.
+
+A frame is a 3 x 3 matrix from pixel coordinates (integer at pixel centres, x right, y down) to the unit square of
+the whole picture. An alignment is a 3 x 3 affine matrix; `refine` improves one by Gauss-Newton on the grey values
+with gain and offset (Lucas and Kanade 1981; the gain-offset form of Evangelidis and Psarakis 2008), robustly, so
+that an overlay does not drag it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float64]
+Grey = NDArray[np.float32]
+
+_TUKEY = 4.685  # in robust standard deviations: 95% efficiency under normal noise
+_MIN_GAIN = 0.1
+_RIDGE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Refined:
+    """Outcome of `refine`.
+
+    Attributes:
+        matrix: (3, 3) pixels of the fixed picture to pixels of the moving one.
+        gain: fixed ~ gain * moving + offset.
+        offset: Grey levels.
+        ok: Whether it converged to something usable.
+    """
+
+    matrix: Matrix
+    gain: float
+    offset: float
+    ok: bool
+
+
+def frame(box: tuple[float, float, float, float], width: int, height: int) -> Matrix:
+    """Pixel coordinates of a (height, width) raster that shows `box` -> unit square of the whole picture."""
+    x0, y0, x1, y1 = box
+    sx, sy = (x1 - x0) / width, (y1 - y0) / height
+    return np.array([[sx, 0.0, x0 + 0.5 * sx], [0.0, sy, y0 + 0.5 * sy], [0.0, 0.0, 1.0]])
+
+
+def mirror(matrix: Matrix) -> Matrix:
+    """`matrix` after its argument, a point of the unit square, was mirrored left to right."""
+    return matrix @ np.array([[-1.0, 0.0, 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+
+
+def warp(image: Grey, matrix: Matrix, width: int, height: int) -> Grey:
+    """Samples `image` at matrix @ (x, y, 1) for each pixel of a (height, width) raster; bilinear, edges repeated."""
+    out = cv2.warpAffine(
+        image,
+        matrix[:2],
+        (width, height),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return np.asarray(out, dtype=np.float32)
+
+
+def inside(matrix: Matrix, width: int, height: int, box: tuple[float, float, float, float]) -> NDArray[np.bool_]:
+    """Which pixels of a (height, width) raster are sent into `box` by an affine matrix."""
+    x = np.arange(width, dtype=np.float64)[None, :]
+    y = np.arange(height, dtype=np.float64)[:, None]
+    u = matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]
+    v = matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]
+    x0, y0, x1, y1 = box
+    mask: NDArray[np.bool_] = (u >= x0) & (u <= x1) & (v >= y0) & (v <= y1)
+    return mask
+
+
+def pixel_box(width: int, height: int, margin: float = 0.0) -> tuple[float, float, float, float]:
+    """The box of pixel coordinates of a raster, shrunk by a margin."""
+    return margin - 0.5, margin - 0.5, width - 0.5 - margin, height - 0.5 - margin
+
+
+def scale_of(matrix: Matrix) -> float:
+    """Mean scale: pixels of the target for one of the source."""
+    return float(np.sqrt(abs(matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0])))
+
+
+def blur(image: Grey, sigma: float) -> Grey:
+    """Gaussian blur; the image itself for sigma under 0.2."""
+    if sigma < 0.2:
+        return image
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), dtype=np.float32)
+
+
+def refine(
+    fixed: Grey, moving: Grey, start: Matrix, *, affine: bool, iterations: int, mask: NDArray[np.bool_] | None = None
+) -> Refined:
+    """Improves an alignment of two grey rasters.
+
+    Args:
+        fixed: (h, w) float32, the coarser of the two.
+        moving: (h', w') float32.
+        start: (3, 3) pixels of fixed -> pixels of moving.
+        affine: All six parameters; else scale and shift alone.
+        iterations: Upper bound; stops where the grid moves less than 0.02 pixels.
+        mask: (h, w) which pixels of fixed to use; None: all.
+
+    Cost: some 60 microseconds an iteration at 64 x 64.
+    """
+    height, width = fixed.shape
+    grid_x, grid_y = _grids(width, height)
+    half = max(width, height) / 2
+    dx = np.asarray(cv2.Sobel(moving, cv2.CV_32F, 1, 0, ksize=3, scale=0.125), dtype=np.float32)
+    dy = np.asarray(cv2.Sobel(moving, cv2.CV_32F, 0, 1, ksize=3, scale=0.125), dtype=np.float32)
+    box = pixel_box(moving.shape[1], moving.shape[0])
+    matrix, gain, offset = start.copy(), 1.0, 0.0
+    for step in range(iterations):
+        valid = inside(matrix, width, height, box)
+        if mask is not None:
+            valid &= mask
+        if int(valid.sum()) < 64:
+            return Refined(matrix, gain, offset, False)
+        warped, gx, gy = (warp(m, matrix, width, height)[valid] for m in (moving, dx, dy))
+        x, y, target = grid_x[valid], grid_y[valid], fixed[valid]
+        if step == 0:
+            gain, offset = _gain_offset(warped, target)
+        weight = _tukey(target - gain * warped - offset)
+        columns = [warped, np.ones_like(warped), gx, gy, gx * x, gy * y]
+        if affine:
+            columns += [gx * y, gy * x]
+        design = np.stack(columns, axis=0)
+        weighted = design * weight
+        normal = (weighted @ design.T).astype(np.float64)
+        normal[np.diag_indices_from(normal)] *= 1 + _RIDGE
+        normal[np.diag_indices_from(normal)] += 1e-6
+        found = np.linalg.solve(normal, (weighted @ target).astype(np.float64))
+        gain, offset = float(found[0]), float(found[1])
+        if gain < _MIN_GAIN:
+            return Refined(matrix, gain, offset, False)
+        delta = found[2:] / gain
+        update = np.zeros((3, 3))
+        update[0, 2], update[1, 2] = delta[0], delta[1]
+        update[0, 0], update[1, 1] = delta[2] / half, delta[3] / half
+        if affine:
+            update[0, 1], update[1, 0] = delta[4] / half, delta[5] / half
+        update[:2, 2] -= update[:2, :2] @ np.array([(width - 1) / 2, (height - 1) / 2])
+        limit = float(np.abs(delta).max())
+        if limit > 4.0:
+            update *= 4.0 / limit
+        matrix = matrix + update
+        if limit < 0.02:
+            break
+    return Refined(matrix, gain, offset, True)
+
+
+def _grids(width: int, height: int) -> tuple[Grey, Grey]:
+    half = max(width, height) / 2
+    x = ((np.arange(width) - (width - 1) / 2) / half).astype(np.float32)
+    y = ((np.arange(height) - (height - 1) / 2) / half).astype(np.float32)
+    return np.broadcast_to(x[None, :], (height, width)), np.broadcast_to(y[:, None], (height, width))
+
+
+def _gain_offset(source: Grey, target: Grey) -> tuple[float, float]:
+    deviation = source - source.mean()
+    variance = float((deviation * deviation).mean())
+    if variance < 1.0:
+        return 1.0, float(target.mean() - source.mean())
+    gain = max(float((deviation * target).mean()) / variance, 0.3)
+    return gain, float(target.mean()) - gain * float(source.mean())
+
+
+def _tukey(residual: Grey) -> Grey:
+    scale = 1.4826 * float(np.median(np.abs(residual))) + 1.0
+    ratio = residual / np.float32(_TUKEY * scale)
+    kept = np.maximum(1 - ratio * ratio, 0)
+    return kept * kept

@@ -1,0 +1,264 @@
+"""Evidence of one alignment: refined, compared tile by tile, summed up in a few numbers.
+
+The same function serves the stored thumbs and the pictures read again. Comparison is done on the raster that is
+coarser under the alignment, the finer one low-passed to it, so that a resized copy is compared at the detail both have.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from onceseen.verify.align import (
+    Grey,
+    Matrix,
+    blur,
+    frame,
+    inside,
+    pixel_box,
+    refine,
+    scale_of,
+    warp,
+)
+from onceseen.verify.tiles import TileMap, compare_tiles
+
+_SIGMAS = (0.5, 0.8, 1.1, 1.5, 2.0, 2.6)
+_MOVED_PIXELS = 0.35
+_FEW_TILES = 3
+_LOW_GAIN = 0.1
+_STRONG = 20.0  # grey levels of detail from which tiles weigh the same
+_NOTHING: dict[str, Any] = {
+    "ncc": 0.0,
+    "median": 0.0,
+    "low": 0.0,
+    "rest": 99.0,
+    "agree": 0.0,
+    "drift": 9.0,
+    "moving": 1.0,
+    "detail": 0,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Raster:
+    """Grey pixels of a box of a picture.
+
+    Attributes:
+        grey: (h, w) float32, 0..255.
+        box: The box that it shows, in shares of the whole picture.
+        content: Box of the content, in shares of the whole picture.
+    """
+
+    grey: Grey
+    box: tuple[float, float, float, float]
+    content: tuple[float, float, float, float]
+
+    def frame(self) -> Matrix:
+        """Pixels -> unit square of the whole picture."""
+        height, width = self.grey.shape
+        return frame(self.box, width, height)
+
+    def content_pixels(self) -> tuple[float, float, float, float]:
+        """Box of content, in pixels of this raster, a pixel less at each border that is not its own."""
+        inverse = np.linalg.inv(self.frame())
+        x0, y0 = inverse[0, 0] * self.content[0] + inverse[0, 2], inverse[1, 1] * self.content[1] + inverse[1, 2]
+        x1, y1 = inverse[0, 0] * self.content[2] + inverse[0, 2], inverse[1, 1] * self.content[3] + inverse[1, 2]
+        a0, b0, a1, b1 = pixel_box(self.grey.shape[1], self.grey.shape[0])
+        return max(x0, a0), max(y0, b0), min(x1, a1), min(y1, b1)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How finely to compare.
+
+    Attributes:
+        affine: Refine six parameters, not four.
+        iterations: Bound on the refinement's steps.
+        tile: Tile side in pixels.
+        smooth: Blur of both sides before they are compared, in pixels.
+        noise: Grey levels that coding noise may reach.
+        equalize: Whether to look for the blur that makes the sharper side like the other.
+    """
+
+    affine: bool
+    iterations: int
+    tile: int
+    smooth: float
+    noise: float
+    equalize: bool
+
+
+THUMBS = Settings(affine=False, iterations=6, tile=8, smooth=0.5, noise=2.0, equalize=False)
+PIXELS = Settings(affine=True, iterations=8, tile=8, smooth=0.8, noise=3.0, equalize=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What an alignment says.
+
+    Attributes:
+        matrix: (3, 3) unit square of b -> unit square of a, refined.
+        ok: Whether there was anything to compare.
+        swapped: Whether the fixed raster was b.
+        fixed: Fixed raster on the comparison's grid, smoothed.
+        moved: The other one, warped, gain and offset applied.
+        valid: Where both are content.
+        tiles: The comparison.
+        ncc: Correlation of detail over all textured tiles.
+        median: Weighted median of the tiles' correlation.
+        low: Weighted lower fifth of the tiles' correlation.
+        rest: Weighted upper tenth of the tiles' remaining difference, in grey levels.
+        agree: Share of tiles that agree.
+        drift: Weighted root mean square of the tiles' displacement, in pixels.
+        moving: Weighted share of tiles that are displaced, and whose difference that explains.
+        detail: Number of textured tiles.
+        gain: Gain from the moving to the fixed raster.
+        offset: Offset of the same.
+    """
+
+    matrix: Matrix
+    ok: bool
+    swapped: bool
+    fixed: Grey
+    moved: Grey
+    valid: NDArray[np.bool_]
+    tiles: TileMap | None
+    ncc: float
+    median: float
+    low: float
+    rest: float
+    agree: float
+    drift: float
+    moving: float
+    detail: int
+    gain: float
+    offset: float
+
+    def strength(self) -> float:
+        """One number to choose between alignments: agreement times correlation times the root of what agrees."""
+        return self.agree * max(self.median, 0.0) * max(self.ncc, 0.0) * float(np.sqrt(self.detail))
+
+
+def gather(a: Raster, b: Raster, start: Matrix, settings: Settings) -> Evidence:
+    """Refines the alignment `start` (unit square of b -> of a) and compares."""
+    to_b = np.linalg.inv(b.frame()) @ np.linalg.inv(start) @ a.frame()
+    swapped = scale_of(to_b) < 1.0
+    fixed, moving = (b, a) if swapped else (a, b)
+    initial = np.linalg.inv(to_b) if swapped else to_b
+    ratio = scale_of(initial)
+    smooth_moving = blur(moving.grey, 0.5 * float(np.sqrt(max(ratio * ratio - 1.0, 0.0))))
+    height, width = fixed.grey.shape
+    own = inside(np.eye(3), width, height, fixed.content_pixels())
+    first = blur(fixed.grey, settings.smooth)
+    second = blur(smooth_moving, settings.smooth * ratio)
+    found = refine(first, second, initial, affine=settings.affine, iterations=settings.iterations, mask=own)
+    matrix = found.matrix
+    norm = fixed.frame() @ np.linalg.inv(matrix) @ np.linalg.inv(moving.frame())
+    norm_b_to_a = np.linalg.inv(norm) if swapped else norm
+    valid = own & inside(matrix, width, height, moving.content_pixels())
+    if not found.ok or int(valid.sum()) < 4 * settings.tile**2:
+        return _nothing(norm_b_to_a, swapped, first, valid)
+    warped = warp(second, matrix, width, height)
+    if settings.equalize:
+        first, warped = _equalize(first, warped, valid)
+    gain, offset = _robust_gain(first, warped, valid, found.gain, found.offset)
+    moved = gain * warped + np.float32(offset)
+    tiles = compare_tiles(first, moved, valid, settings.tile, settings.noise)
+    compared = Evidence(norm_b_to_a, True, swapped, first, moved, valid, tiles, gain=gain, offset=offset, **_NOTHING)
+    return _summarise(compared)
+
+
+def _nothing(matrix: Matrix, swapped: bool, fixed: Grey, valid: NDArray[np.bool_]) -> Evidence:
+    return Evidence(matrix, False, swapped, fixed, fixed, valid, None, gain=1.0, offset=0.0, **_NOTHING)
+
+
+def _equalize(p: Grey, q: Grey, valid: NDArray[np.bool_]) -> tuple[Grey, Grey]:
+    """Blurs the sharper of the two until both have the same fine detail, by the median over blocks.
+
+    Detail decides, not agreement: where both are equally sharp nothing is blurred, so different texts stay different.
+    """
+    ratio = _fine_ratio(p, q, valid)
+    best, best_gap = (p, q), abs(ratio)
+    for sigma in _SIGMAS:
+        tried = (blur(p, sigma), q) if ratio > 0 else (p, blur(q, sigma))
+        gap = abs(_fine_ratio(*tried, valid)) + 0.02
+        if gap >= best_gap:
+            break
+        best, best_gap = tried, gap
+    return best
+
+
+def _fine_ratio(p: Grey, q: Grey, valid: NDArray[np.bool_]) -> float:
+    """Median over blocks of the log ratio of fine detail, p over q."""
+    kept = blur_box(valid.astype(np.float32)) > 0.99
+    fine_p, fine_q = (blur_box(np.square(m - blur(m, 1.5)))[kept] for m in (p, q))
+    if not fine_p.size:
+        return 0.0
+    return float(np.median(np.log((fine_p + 1.0) / (fine_q + 1.0))))
+
+
+def blur_box(image: Grey) -> Grey:
+    """Mean over blocks of 8 x 8, one value a block."""
+    size = max(image.shape[1] // 8, 1), max(image.shape[0] // 8, 1)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
+
+
+def _robust_gain(p: Grey, q: Grey, valid: NDArray[np.bool_], gain: float, offset: float) -> tuple[float, float]:
+    """Gain and offset of q to p by a few reweighted least squares."""
+    x, y = q[valid].astype(np.float64), p[valid].astype(np.float64)
+    for _ in range(3):
+        residual = y - gain * x - offset
+        scale = 1.4826 * float(np.median(np.abs(residual))) + 1.0
+        weight = 1.0 / (1.0 + (residual / (2 * scale)) ** 2)
+        total = float(weight.sum())
+        mx, my = float(weight @ x) / total, float(weight @ y) / total
+        variance = float(weight @ ((x - mx) ** 2)) / total
+        if variance < 1.0:
+            return 1.0, my - mx
+        gain = float(weight @ ((x - mx) * (y - my))) / total / variance
+        offset = my - gain * mx
+    return gain, offset
+
+
+def without(evidence: Evidence, hidden: NDArray[np.bool_]) -> Evidence:
+    """The evidence of the other tiles; what is left too bare is no evidence."""
+    tiles = evidence.tiles
+    if tiles is None or not hidden.any():
+        return evidence
+    return _summarise(replace(evidence, tiles=tiles.subset(~hidden)))
+
+
+def _summarise(evidence: Evidence) -> Evidence:
+    tiles = evidence.tiles
+    if tiles is None or int(tiles.textured.sum()) < _FEW_TILES or evidence.gain < _LOW_GAIN:
+        return replace(evidence, ok=False, **_NOTHING)
+    textured = tiles.textured
+    weight = np.minimum(tiles.weight[textured], _STRONG)
+    power = float(tiles.energy_p[textured].sum()) * float(tiles.energy_q[textured].sum())
+    fair = textured & ~tiles.bad
+    fair_weight = np.minimum(tiles.weight[fair], _STRONG) + 1e-9
+    shift = np.minimum(tiles.shift[fair], 3.0)
+    moving = (tiles.shift > _MOVED_PIXELS) & (tiles.gained > 0.4)
+    rest = np.sqrt(np.maximum(tiles.difference[textured], 0.0))
+    return replace(
+        evidence,
+        ncc=float(tiles.cross[textured].sum()) / float(np.sqrt(power) + 1e-9),
+        median=weighted_quantile(tiles.ncc[textured], weight, 0.5),
+        low=weighted_quantile(tiles.ncc[textured], weight, 0.2),
+        rest=weighted_quantile(rest, weight, 0.9),
+        agree=1.0 - float(weight @ tiles.bad[textured] / weight.sum()),
+        drift=float(np.sqrt((fair_weight @ shift**2) / fair_weight.sum())) if shift.size else 3.0,
+        moving=float(weight @ moving[textured] / weight.sum()),
+        detail=int(textured.sum()),
+    )
+
+
+def weighted_quantile(values: NDArray[np.float64], weights: NDArray[np.float64], q: float) -> float:
+    """Lower weighted quantile of values; ties by value, so the order of the input does not matter."""
+    order = np.argsort(values, kind="stable")
+    total = np.cumsum(weights[order])
+    return float(values[order][int(np.searchsorted(total, q * total[-1]))])

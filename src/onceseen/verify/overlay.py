@@ -1,0 +1,159 @@
+"""What differs between two aligned pictures: drawn over one of them, or a part of the scene that has moved.
+
+Text, logos and watermarks are few colours, flat or blended at one opacity, and all on one side. A person who walked on
+is many colours, and where he was the *other* picture has the detail. So every connected region that differs is given to
+the side that has the stronger edge along its border, and that side's pixels are explained by up to three layers, each
+a flat colour or a blend s = g t + o of the other side (the compositing equation of Porter and Duff 1984).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from onceseen.verify.align import Grey
+from onceseen.verify.tiles import TileMap
+
+_DIFFERENT = 18.0  # grey levels
+_NEAR = 18.0  # levels of any channel: coding noise
+_LAYERS = 3
+_BIN = 24
+_LITTLE = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Shares of the compared area.
+
+    Attributes:
+        lost: What differs.
+        own_p: Part of it that is the first side's.
+        own_q: Part of it that is the second side's.
+        natural: Part of it that no layer explains.
+    """
+
+    lost: float
+    own_p: float
+    own_q: float
+    natural: float
+
+    def natural_share(self) -> float:
+        """Share of what differs that no layer explains; little where little differs."""
+        return self.natural / max(self.lost, _LITTLE)
+
+    def mixed_share(self) -> float:
+        """Share of the smaller side's part: text is on one side alone, what moved is on both."""
+        return min(self.own_p, self.own_q) / max(self.lost, _LITTLE)
+
+
+NO_DIFFERENCE = Difference(0.0, 0.0, 0.0, 0.0)
+
+
+def differing(p: Grey, q: Grey, valid: NDArray[np.bool_], tiles: TileMap) -> NDArray[np.bool_]:
+    """(h, w) pixels that differ, within and around the tiles that do not agree."""
+    near = np.zeros(p.shape, dtype=np.uint8)
+    for row, column in zip(tiles.rows[tiles.bad], tiles.columns[tiles.bad], strict=True):
+        near[row : row + tiles.side, column : column + tiles.side] = 1
+    near = np.asarray(cv2.dilate(near, np.ones((tiles.side + 1, tiles.side + 1), np.uint8)), dtype=np.uint8)
+    gap = (np.abs(p - q) > _DIFFERENT) & (near > 0) & valid
+    closed = cv2.morphologyEx(gap.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
+    return (np.asarray(closed) > 0) & valid
+
+
+def explain(
+    p: NDArray[np.float32], q: NDArray[np.float32], mask: NDArray[np.bool_], valid: NDArray[np.bool_]
+) -> tuple[Difference, NDArray[np.bool_]]:
+    """Gives what differs to its sides and explains it; also (h, w) what was drawn over either picture.
+
+    Args:
+        p: (h, w, 3) float32, the first picture.
+        q: (h, w, 3) float32, the second on the first one's grid.
+        mask: (h, w) what differs.
+        valid: (h, w) what is compared.
+    """
+    total = float(valid.sum())
+    count = int(mask.sum())
+    if count < 16:
+        return Difference(count / max(total, 1.0), 0.0, 0.0, 0.0), np.zeros(mask.shape, dtype=bool)
+    owner_p = _owned_by_first(p, q, mask)
+    drawn = np.zeros(mask.shape, dtype=bool)
+    for s, t, owned in ((p, q, mask & owner_p), (q, p, mask & ~owner_p)):
+        if owned.any():
+            layer = np.zeros(mask.shape, dtype=np.uint8)
+            layer[owned] = _explained(s[owned], t[owned])
+            # soft edges of letters are a mixture: a pixel beside a drawn one is drawn
+            drawn |= owned & (np.asarray(cv2.dilate(layer, np.ones((3, 3), np.uint8))) > 0)
+    own_p = float((mask & owner_p).sum())
+    natural = float((mask & ~drawn).sum())
+    return Difference(count / total, own_p / total, (count - own_p) / total, natural / total), drawn
+
+
+def drawn_tiles(tiles: TileMap, drawn: NDArray[np.bool_], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(n,) tiles whose difference is mostly drawn: they say nothing about what is below."""
+    counts = []
+    for picture in (drawn, mask):
+        total = np.zeros((picture.shape[0] + 1, picture.shape[1] + 1), dtype=np.int64)
+        total[1:, 1:] = picture.cumsum(axis=0).cumsum(axis=1)
+        r, c, n = tiles.rows, tiles.columns, tiles.side
+        counts.append(total[r + n, c + n] - total[r, c + n] - total[r + n, c] + total[r, c])
+    hidden: NDArray[np.bool_] = (counts[0] > 0) & (2 * counts[0] > counts[1])
+    return hidden
+
+
+def _owned_by_first(p: NDArray[np.float32], q: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(h, w) whether the component of `mask` that holds a pixel has its stronger border in p."""
+    number, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8, ltype=cv2.CV_32S)
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    grown = np.asarray(cv2.dilate(labels.astype(np.float32), cross)).astype(np.int64)
+    inner = np.asarray(cv2.erode(mask.astype(np.uint8), cross)) > 0
+    border = (grown > 0) & ~inner
+    strength = []
+    for picture in (p, q):
+        grey = picture.mean(axis=2)
+        slope = np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
+        strength.append(np.bincount(grown[border], weights=slope[border].astype(np.float64), minlength=number))
+    chosen: NDArray[np.bool_] = (strength[0] > strength[1])[labels]
+    return chosen
+
+
+def _explained(s: NDArray[np.float32], t: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which pixels s (n, 3) up to three layers over t (n, 3) explain."""
+    left = np.ones(len(s), dtype=bool)
+    for _ in range(_LAYERS):
+        if int(left.sum()) < 16:
+            break
+        flat, mixed = _flat(s, left), _blend(s, t, left)
+        best = flat if int((flat & left).sum()) >= int((mixed & left).sum()) else mixed
+        left &= ~best
+    return ~left
+
+
+def _flat(s: NDArray[np.float32], left: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pixels near the most frequent colour."""
+    bins = (s[left] // _BIN).astype(np.int64)
+    codes = (bins[:, 0] * 32 + bins[:, 1]) * 32 + bins[:, 2]
+    common = np.bincount(np.maximum(codes, 0), minlength=1).argmax()
+    colour = np.median(s[left][codes == common], axis=0)
+    near: NDArray[np.bool_] = np.abs(s - colour).max(axis=1) < _NEAR
+    return near
+
+
+def _blend(s: NDArray[np.float32], t: NDArray[np.float32], left: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pixels that are a blend of the other side with one colour at one opacity; none where the fit is no blend."""
+    x, y = t[left].astype(np.float64), s[left].astype(np.float64)
+    weight = np.ones(len(x))
+    slope, offset = 0.0, np.zeros(3)
+    for _ in range(4):
+        mean_x, mean_y = np.average(x, axis=0, weights=weight), np.average(y, axis=0, weights=weight)
+        variance = float((weight[:, None] * (x - mean_x) ** 2).sum())
+        slope = float((weight[:, None] * (x - mean_x) * (y - mean_y)).sum()) / (variance + 1e-6)
+        offset = mean_y - slope * mean_x
+        gap = np.abs(y - slope * x - offset).max(axis=1)
+        weight = 1.0 / (1.0 + (gap / (_NEAR / 2)) ** 2) + 1e-9
+    if not 0.05 < slope < 0.95:
+        return np.zeros(len(s), dtype=bool)
+    near: NDArray[np.bool_] = np.abs(s - slope * t - offset).max(axis=1) < _NEAR
+    return near

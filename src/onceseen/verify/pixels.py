@@ -1,0 +1,214 @@
+"""The second look: pictures read again, for the pairs that stored features leave in doubt."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from onceseen.core.config import VerifyConfig
+from onceseen.verify.align import Grey, Matrix, blur, mirror, scale_of, warp
+from onceseen.verify.calibration import Calibration
+from onceseen.verify.evidence import PIXELS, Evidence, Raster, Settings, gather, without
+from onceseen.verify.keypoints import KeypointFit, find_keypoints, fit
+from onceseen.verify.outcome import describe
+from onceseen.verify.overlay import NO_DIFFERENCE, Difference, differing, drawn_tiles, explain
+from onceseen.verify.search import Hypothesis
+from onceseen.verify.sides import WHOLE_BOX, Judgement, Side
+from onceseen.verify.thumbs import Signals, align, features, kind, signals, unrelated
+
+_COARSE = replace(PIXELS, tile=8, iterations=10, equalize=False)
+_ENOUGH_INLIERS = 12
+_SETTLED = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class SecondLook:
+    """The best alignment at full comparison size.
+
+    Attributes:
+        evidence: Its evidence.
+        inliers: Local features that support it; 0 where they were not needed or do not agree.
+        difference: What differs, fixed side first.
+        clear: The evidence of the tiles that nothing was drawn over.
+    """
+
+    evidence: Evidence
+    inliers: int
+    difference: Difference
+    clear: Evidence
+
+
+def judge_pixels(
+    a: Side,
+    b: Side,
+    rgb_a: NDArray[np.uint8],
+    rgb_b: NDArray[np.uint8],
+    first: Judgement,
+    config: VerifyConfig,
+    calibration: Calibration,
+) -> Judgement:
+    """Judges a doubtful pair by its pictures.
+
+    Args:
+        a: Stored features of the first picture.
+        b: Of the second.
+        rgb_a: (h, w, 3) uint8, oriented; shrunk here to config.max_side.
+        rgb_b: (h, w, 3) uint8.
+        first: What `judge` said of the pair.
+        config: Thresholds.
+        calibration: The score's coefficients.
+
+    Returns:
+        The final judgement; never doubtful.
+
+    Cost: some 15 to 60 ms at 384 pixels.
+    """
+    if b.order() < a.order():
+        return _judge_ordered(b, a, rgb_b, rgb_a, config, calibration).swapped()
+    return _judge_ordered(a, b, rgb_a, rgb_b, config, calibration)
+
+
+def second_features(look: SecondLook, known: Signals) -> dict[str, float]:
+    """The evidence as numbers for the score."""
+    named = features(look.clear, look.difference, known)
+    named["inliers"] = math.log1p(min(look.inliers, 100))
+    return named
+
+
+def look_again(
+    a: Side, b: Side, rgb_a: NDArray[np.uint8], rgb_b: NDArray[np.uint8], known: Signals, max_side: int
+) -> tuple[SecondLook, Raster, Raster] | None:
+    """The best alignment of two pictures at full comparison size, or None.
+
+    The thumbs' alignment is tried first; local features where it does not settle the pair, or where neither PDQ nor
+    the embedding is there as a second signal.
+    """
+    colour_a, colour_b = _shrink(rgb_a, max_side), _shrink(rgb_b, max_side)
+    ra = Raster(_grey(colour_a), WHOLE_BOX, a.content_box())
+    rb = Raster(_grey(colour_b), WHOLE_BOX, b.content_box())
+    best = _best_look(ra, rb, align(a, b, known), known)
+    if best is None or not best[0].ok:
+        return None
+    difference, clear = _colour_difference(best[0], ra, rb, colour_a, colour_b)
+    return SecondLook(*best, difference, clear), ra, rb
+
+
+def _best_look(
+    a: Raster, b: Raster, hint: tuple[Evidence, Hypothesis] | None, known: Signals
+) -> tuple[Evidence, int] | None:
+    best: tuple[Evidence, int] | None = None
+    if hint is not None and hint[0].ok:
+        best = (_climb(a, b, hint[0].matrix), 0)
+        if _settled(best[0]) and known.independent():
+            return best
+    for matrix, found in _by_keypoints(a, b):
+        evidence = _climb(a, b, matrix)
+        if best is None or evidence.strength() >= 0.98 * best[0].strength():
+            best = evidence, found.inliers
+    return best
+
+
+def _colour_difference(
+    evidence: Evidence, a: Raster, b: Raster, rgb_a: NDArray[np.uint8], rgb_b: NDArray[np.uint8]
+) -> tuple[Difference, Evidence]:
+    """What differs, in colour, on the comparison's grid, and the evidence without what was drawn."""
+    if evidence.tiles is None or not evidence.tiles.bad.any():
+        return NO_DIFFERENCE, evidence
+    matrix = np.linalg.inv(b.frame()) @ np.linalg.inv(evidence.matrix) @ a.frame()
+    fixed, moving = (rgb_b, rgb_a) if evidence.swapped else (rgb_a, rgb_b)
+    if evidence.swapped:
+        matrix = np.linalg.inv(matrix)
+    mask = differing(evidence.fixed, evidence.moved, evidence.valid, evidence.tiles)
+    height, width = fixed.shape[:2]
+    ratio = scale_of(matrix)
+    smooth = blur(moving.astype(np.float32), PIXELS.smooth * ratio)
+    moved = evidence.gain * warp(smooth, matrix, width, height) + np.float32(evidence.offset)
+    difference, drawn = explain(blur(fixed.astype(np.float32), PIXELS.smooth), moved, mask, evidence.valid)
+    return difference, without(evidence, drawn_tiles(evidence.tiles, drawn, mask))
+
+
+def _judge_ordered(
+    a: Side,
+    b: Side,
+    rgb_a: NDArray[np.uint8],
+    rgb_b: NDArray[np.uint8],
+    config: VerifyConfig,
+    calibration: Calibration,
+) -> Judgement:
+    known = signals(a, b)
+    if a.blank or b.blank:
+        return unrelated(known)
+    found = look_again(a, b, rgb_a, rgb_b, known, config.max_side)
+    if found is None or not found[0].evidence.ok:
+        return unrelated(known)
+    look, ra, rb = found
+    outcome = describe(look.evidence, look.difference, ra, rb, ra, rb)
+    score = calibration.pixels.score(second_features(look, known))
+    second = known.independent() or look.inliers >= _ENOUGH_INLIERS
+    return Judgement(
+        score >= config.min_score and second and not outcome.composite,
+        score,
+        kind(known),
+        known.cosine,
+        known.pdq_distance,
+        outcome.coverage_a,
+        outcome.coverage_b,
+        outcome.foreign_a,
+        outcome.foreign_b,
+        outcome.transform,
+        False,
+    )
+
+
+def _settled(evidence: Evidence) -> bool:
+    return evidence.ok and evidence.agree > _SETTLED and evidence.median > _SETTLED
+
+
+def _by_keypoints(a: Raster, b: Raster) -> list[tuple[Matrix, KeypointFit]]:
+    """Alignments (unit square of b -> of a) by local features: straight, else mirrored."""
+    points_a, points_b = find_keypoints(a.grey), find_keypoints(b.grey)
+    straight = fit(points_b, points_a, b.grey.shape[:2])
+    found = []
+    if straight is not None:
+        found.append((a.frame() @ straight.matrix @ np.linalg.inv(b.frame()), straight))
+    if straight is None or straight.inliers < _ENOUGH_INLIERS:
+        flipped = fit(find_keypoints(np.ascontiguousarray(b.grey[:, ::-1])), points_a, b.grey.shape[:2])
+        if flipped is not None:
+            found.append((mirror(a.frame() @ flipped.matrix @ np.linalg.inv(b.frame())), flipped))
+    return sorted(found, key=lambda f: -f[1].inliers)[:1]
+
+
+def _climb(a: Raster, b: Raster, matrix: Matrix) -> Evidence:
+    """Refines at a third of the size, then at full size."""
+    settings: tuple[tuple[float, Settings], ...] = ((3.0, _COARSE), (1.0, PIXELS))
+    for factor, chosen in settings[:-1]:
+        evidence = gather(_smaller(a, factor), _smaller(b, factor), matrix, chosen)
+        if evidence.ok:
+            matrix = evidence.matrix
+    return gather(a, b, matrix, settings[-1][1])
+
+
+def _smaller(raster: Raster, factor: float) -> Raster:
+    height, width = raster.grey.shape
+    size = max(round(width / factor), 24), max(round(height / factor), 24)
+    small = cv2.resize(raster.grey, size, interpolation=cv2.INTER_AREA)
+    return Raster(np.asarray(small, dtype=np.float32), raster.box, raster.content)
+
+
+def _shrink(rgb: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:
+    """The picture with no side over max_side."""
+    height, width = rgb.shape[:2]
+    longest = max(height, width)
+    if longest <= max_side:
+        return np.ascontiguousarray(rgb)
+    size = max(round(width * max_side / longest), 1), max(round(height * max_side / longest), 1)
+    shrunk = cv2.resize(np.ascontiguousarray(rgb), size, interpolation=cv2.INTER_AREA)
+    return np.asarray(shrunk, dtype=np.uint8)
+
+
+def _grey(rgb: NDArray[np.uint8]) -> Grey:
+    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), dtype=np.float32)

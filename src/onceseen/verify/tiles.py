@@ -1,0 +1,138 @@
+"""Two aligned grey rasters, compared tile by tile.
+
+A tile's brightness plane is removed on both sides, so that a sky's gradient is no evidence; what remains is
+correlated. A tile is *textured* if either side has detail, and *bad* if it is textured and does not correlate or if
+its brightness is far off after gain and offset. The displacement of each tile (Lucas and Kanade) tells another frame
+of a scene, whose parts have moved against each other, from a copy, whose parts have not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from onceseen.verify.align import Grey
+
+_FAR_MEAN = 28.0  # grey levels between tile means after gain and offset
+_GOOD_NCC = 0.65
+
+
+@dataclass(frozen=True, slots=True)
+class TileMap:
+    """Tiles of a comparison; every array is (n,).
+
+    Attributes:
+        rows: First raster row of each tile.
+        columns: First raster column of each tile.
+        ncc: Correlation of detail in [-1, 1]; 0 where there is none.
+        textured: Whether either side has detail.
+        bad: Whether the tile does not agree.
+        weight: Detail, root mean square of the stronger side in grey levels.
+        energy_p: Variance of detail of the first raster.
+        energy_q: Variance of detail of the second, after gain.
+        cross: Covariance of detail.
+        difference: Variance of what remains between the two after a gain of the tile's own.
+        shift: Displacement of the second against the first, in pixels.
+        gained: Share of the tile's difference that the displacement explains, in [0, 1].
+        side: Pixels a tile is wide and high.
+    """
+
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    ncc: NDArray[np.float64]
+    textured: NDArray[np.bool_]
+    bad: NDArray[np.bool_]
+    weight: NDArray[np.float64]
+    energy_p: NDArray[np.float64]
+    energy_q: NDArray[np.float64]
+    cross: NDArray[np.float64]
+    difference: NDArray[np.float64]
+    shift: NDArray[np.float64]
+    gained: NDArray[np.float64]
+    side: int
+
+    def subset(self, kept: NDArray[np.bool_]) -> TileMap:
+        """The tiles where `kept`."""
+        arrays = {f.name: getattr(self, f.name)[kept] for f in fields(self) if f.name != "side"}
+        return TileMap(**arrays, side=self.side)
+
+
+def compare_tiles(p: Grey, q: Grey, valid: NDArray[np.bool_], side: int, noise: float) -> TileMap:
+    """Compares two rasters of equal shape where `valid`.
+
+    Args:
+        p: (h, w) float32 grey.
+        q: (h, w) float32 grey, gain and offset already applied.
+        valid: (h, w) bool, where both pictures are.
+        side: Tile side in pixels.
+        noise: Grey levels (root mean square) that coding noise alone may reach; detail is what exceeds it.
+    """
+    rows, columns = _tile_corners(valid, side)
+    tp, tq = _cut(p, rows, columns, side), _cut(q, rows, columns, side)
+    gx = _cut(np.asarray(cv2.Sobel(p, cv2.CV_32F, 1, 0, ksize=3, scale=0.125), np.float32), rows, columns, side)
+    gy = _cut(np.asarray(cv2.Sobel(p, cv2.CV_32F, 0, 1, ksize=3, scale=0.125), np.float32), rows, columns, side)
+    mean_gap = np.abs(tp.mean(axis=1) - tq.mean(axis=1))
+    basis = _plane_basis(side)
+    dp, dq = tp - (tp @ basis.T) @ basis, tq - (tq @ basis.T) @ basis
+    area = side * side
+    energy_p, energy_q = (dp * dp).sum(axis=1) / area, (dq * dq).sum(axis=1) / area
+    cross = (dp * dq).sum(axis=1) / area
+    stronger = np.maximum(energy_p, energy_q)
+    textured = stronger > noise * noise
+    ncc = np.where(textured, cross / np.sqrt(energy_p * energy_q + 0.25 * noise**2 * stronger + 1e-9), 0.0)
+    local = np.clip(cross / (energy_q + 1e-9), 0.6, 1.6)  # clipping and vignettes change the gain from place to place
+    difference = energy_p + local**2 * energy_q - 2 * local * cross
+    bad = (textured & (ncc < _GOOD_NCC) & (difference > noise * noise)) | (mean_gap > _FAR_MEAN)
+    shift, gained = _displacements(dp, dq * local[:, None], gx, gy, noise)
+    return TileMap(
+        rows, columns, ncc, textured, bad, np.sqrt(stronger), energy_p, energy_q, cross, difference, shift, gained, side
+    )
+
+
+def _tile_corners(valid: NDArray[np.bool_], side: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Corners of whole tiles inside `valid`, the raster of tiles anchored at the corner of its bounding box."""
+    ys, xs = np.flatnonzero(valid.any(axis=1)), np.flatnonzero(valid.any(axis=0))
+    if not ys.size:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    rows = np.arange(ys[0], ys[-1] + 2 - side, side)
+    columns = np.arange(xs[0], xs[-1] + 2 - side, side)
+    if not rows.size or not columns.size:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    total = np.zeros((valid.shape[0] + 1, valid.shape[1] + 1), dtype=np.int64)
+    total[1:, 1:] = valid.cumsum(axis=0).cumsum(axis=1)
+    r, c = (m.ravel() for m in np.meshgrid(rows, columns, indexing="ij"))
+    count = total[r + side, c + side] - total[r, c + side] - total[r + side, c] + total[r, c]
+    full = count == side * side
+    return r[full].astype(np.int64), c[full].astype(np.int64)
+
+
+def _cut(image: Grey, rows: NDArray[np.int64], columns: NDArray[np.int64], side: int) -> NDArray[np.float64]:
+    view = np.lib.stride_tricks.sliding_window_view(image, (side, side))
+    return view[rows, columns].reshape(rows.size, side * side).astype(np.float64)
+
+
+def _plane_basis(side: int) -> NDArray[np.float64]:
+    """(3, side^2) orthonormal constant, x and y."""
+    ramp = np.arange(side) - (side - 1) / 2
+    ones = np.ones((side, side))
+    basis = np.stack([ones, ones * ramp[None, :], ones * ramp[:, None]]).reshape(3, -1)
+    return np.asarray(basis / np.linalg.norm(basis, axis=1, keepdims=True), dtype=np.float64)
+
+
+def _displacements(
+    dp: NDArray[np.float64], dq: NDArray[np.float64], gx: NDArray[np.float64], gy: NDArray[np.float64], noise: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Length of each tile's displacement, and the share of its difference that it explains."""
+    area = dp.shape[1]
+    difference = dq - dp
+    ridge = 0.25 * noise * noise * area * 0.25
+    a, b, c = (gx * gx).sum(axis=1) + ridge, (gx * gy).sum(axis=1), (gy * gy).sum(axis=1) + ridge
+    e, f = (gx * difference).sum(axis=1), (gy * difference).sum(axis=1)
+    determinant = a * c - b * b
+    sx, sy = (c * e - b * f) / determinant, (a * f - b * e) / determinant
+    before = (difference * difference).sum(axis=1)
+    explained = np.clip(sx * e + sy * f, 0, None)
+    return np.hypot(sx, sy), np.clip(explained / (before + 0.25 * noise * noise * area), 0, 1)
