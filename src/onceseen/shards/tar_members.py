@@ -132,15 +132,19 @@ def walk_members(window: Window) -> Iterator[TarMember]:
             data = _skip_sparse_map(window, data)
         if kind in _DATALESS_TYPES:
             size = 0
-        if data + size > window.size:
-            shown = decode_name(name)
-            raise TarDamage(
-                FailureReason.TRUNCATED_TAR,
-                f"ends at byte {window.size}, within {shown!r}: {data + size - window.size} of its {size} "
-                "bytes are missing",
-            )
+        _require_whole(window, name, data, size)
         offset = data + _padded(size)
         yield TarMember(name, kind, begin, data, size, min(offset, window.size))
+
+
+def _require_whole(window: Window, name: bytes, data: int, size: int) -> None:
+    """Refuses a member whose data the file does not hold to its end."""
+    missing = data + size - window.size
+    if missing > 0:
+        raise TarDamage(
+            FailureReason.TRUNCATED_TAR,
+            f"ends at byte {window.size}, within {decode_name(name)!r}: {missing} of its {size} bytes are missing",
+        )
 
 
 def _padded(size: int) -> int:
