@@ -1,7 +1,9 @@
-"""The score: a logistic regression on the evidence, learned by benchmarks/calibrate.py, never by hand.
+"""The score: logistic regressions on the evidence, learned by benchmarks/calibrate.py, never by hand.
 
-Two models, `thumbs` for the stored features and `pixels` for the pictures read again. Every feature is oriented so
-that more of it speaks for the same picture, and coefficients are not negative: better evidence never lowers a score.
+Two models, `thumbs` for the stored features and `pixels` for the pictures read again. Each is a product of two
+logistic regressions, since both must hold: that what lies on each other is the same (against other pictures, other
+frames, other texts), and that what differs was drawn on top (against a thing added or moved). Every feature is oriented
+so that more of it speaks for the same picture, and no coefficient is negative: better evidence never lowers a score.
 """
 
 from __future__ import annotations
@@ -14,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 SHIPPED = Path(__file__).with_name("calibration.json")
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class Logistic:
     """One logistic regression.
 
     Attributes:
@@ -31,8 +33,8 @@ class Model:
     weights: tuple[float, ...]
     bias: float
 
-    def score(self, features: Mapping[str, float]) -> float:
-        """Probability, in [0, 1], rounded to 1e-6.
+    def probability(self, features: Mapping[str, float]) -> float:
+        """In (0, 1).
 
         Raises:
             ValueError: If a feature is missing.
@@ -41,7 +43,24 @@ class Model:
         if missing:
             raise ValueError(f"calibration: features {missing} are not known to this version; learn it again")
         total = self.bias + math.fsum(w * features[n] for n, w in zip(self.names, self.weights, strict=True))
-        return round(1.0 / (1.0 + math.exp(-max(min(total, 60.0), -60.0))), 6)
+        return 1.0 / (1.0 + math.exp(-max(min(total, 60.0), -60.0)))
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The product of two logistic regressions.
+
+    Attributes:
+        same: That what lies on each other is the same.
+        drawn: That what differs was drawn on top.
+    """
+
+    same: Logistic
+    drawn: Logistic
+
+    def score(self, features: Mapping[str, float]) -> float:
+        """Probability, in [0, 1], rounded to 1e-6."""
+        return round(self.same.probability(features) * self.drawn.probability(features), 6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +106,11 @@ def _read(path: str) -> Any:  # noqa: ANN401 - whatever the file holds
 
 
 def _model(data: Mapping[str, Any]) -> Model:
-    names, weights = tuple(map(str, data["names"])), tuple(map(float, data["weights"]))
-    if len(names) != len(weights) or any(not w >= 0 for w in weights) or not math.isfinite(float(data["bias"])):
-        raise ValueError(f"{len(names)} names, {len(weights)} weights (none may be negative), bias {data['bias']!r}")
-    return Model(names, weights, float(data["bias"]))
+    return Model(_logistic(data["same"]), _logistic(data["drawn"]))
+
+
+def _logistic(data: Mapping[str, Any]) -> Logistic:
+    names, weights, bias = tuple(map(str, data["names"])), tuple(map(float, data["weights"])), float(data["bias"])
+    if len(names) != len(weights) or any(not w >= 0 for w in weights) or not math.isfinite(bias):
+        raise ValueError(f"{len(names)} names, {len(weights)} weights (none may be negative), bias {bias!r}")
+    return Logistic(names, weights, bias)

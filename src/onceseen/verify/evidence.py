@@ -38,6 +38,7 @@ _NOTHING: dict[str, Any] = {
     "rest": 99.0,
     "agree": 0.0,
     "drift": 9.0,
+    "common_drift": 9.0,
     "moving": 1.0,
     "detail": 0,
 }
@@ -114,6 +115,7 @@ class Evidence:
         rest: Weighted upper tenth of the tiles' remaining difference, in grey levels.
         agree: Share of tiles that agree.
         drift: Weighted root mean square of the tiles' displacement, in pixels.
+        common_drift: Weighted upper twentieth of the displacement of tiles with their neighbours, in pixels.
         moving: Weighted share of tiles that are displaced, and whose difference that explains.
         detail: Number of textured tiles.
         gain: Gain from the moving to the fixed raster.
@@ -133,6 +135,7 @@ class Evidence:
     rest: float
     agree: float
     drift: float
+    common_drift: float
     moving: float
     detail: int
     gain: float
@@ -166,7 +169,10 @@ def gather(a: Raster, b: Raster, start: Matrix, settings: Settings) -> Evidence:
     if settings.equalize:
         first, warped = _equalize(first, warped, valid)
     gain, offset = _robust_gain(first, warped, valid, found.gain, found.offset)
-    moved = gain * warped + np.float32(offset)
+    # where one side is blown out or crushed there is nothing to compare: both are cut to what both can show
+    lowest, highest = max(0.0, offset), min(255.0, 255.0 * gain + offset)
+    first = np.clip(first, lowest, highest)
+    moved = np.clip(gain * warped + np.float32(offset), lowest, highest)
     tiles = compare_tiles(first, moved, valid, settings.tile, settings.noise)
     compared = Evidence(norm_b_to_a, True, swapped, first, moved, valid, tiles, gain=gain, offset=offset, **_NOTHING)
     return _summarise(compared)
@@ -252,6 +258,7 @@ def _summarise(evidence: Evidence) -> Evidence:
         rest=weighted_quantile(rest, weight, 0.9),
         agree=1.0 - float(weight @ tiles.bad[textured] / weight.sum()),
         drift=float(np.sqrt((fair_weight @ shift**2) / fair_weight.sum())) if shift.size else 3.0,
+        common_drift=weighted_quantile(tiles.around[fair], fair_weight, 0.95) if shift.size else 3.0,
         moving=float(weight @ moving[textured] / weight.sum()),
         detail=int(textured.sum()),
     )

@@ -92,30 +92,41 @@ def explain(
 
 
 def drawn_tiles(tiles: TileMap, drawn: NDArray[np.bool_], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(n,) tiles whose difference is mostly drawn: they say nothing about what is below."""
-    counts = []
-    for picture in (drawn, mask):
-        total = np.zeros((picture.shape[0] + 1, picture.shape[1] + 1), dtype=np.int64)
-        total[1:, 1:] = picture.cumsum(axis=0).cumsum(axis=1)
-        r, c, n = tiles.rows, tiles.columns, tiles.side
-        counts.append(total[r + n, c + n] - total[r, c + n] - total[r + n, c] + total[r, c])
-    hidden: NDArray[np.bool_] = (counts[0] > 0) & (2 * counts[0] > counts[1])
+    """(n,) tiles at what was drawn, unless more of them is unexplained: they say nothing about what is below."""
+    around = np.asarray(cv2.dilate(drawn.astype(np.uint8), np.ones((7, 7), np.uint8))) > 0
+    near, covered, natural = (_counts(tiles, m) for m in (around, drawn, mask & ~drawn))
+    hidden: NDArray[np.bool_] = (near > 0) & (covered >= natural)
     return hidden
 
 
-def _owned_by_first(p: NDArray[np.float32], q: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(h, w) whether the component of `mask` that holds a pixel has its stronger border in p."""
-    number, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8, ltype=cv2.CV_32S)
+def _counts(tiles: TileMap, picture: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(n,) pixels of each tile that are set."""
+    total = np.zeros((picture.shape[0] + 1, picture.shape[1] + 1), dtype=np.int64)
+    total[1:, 1:] = picture.cumsum(axis=0).cumsum(axis=1)
+    r, c, n = tiles.rows, tiles.columns, tiles.side
+    counts: NDArray[np.int64] = total[r + n, c + n] - total[r, c + n] - total[r + n, c] + total[r, c]
+    return counts
+
+
+def _owned_by_first(
+    p: NDArray[np.float32], q: NDArray[np.float32], mask: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """(h, w) whether the part of `mask` that holds a pixel has its stronger border in p.
+
+    Parts are connected and of one sign, so that a word replaced by another is as much the one side's as the other's.
+    """
+    grey_p, grey_q = (np.asarray(m.mean(axis=2), dtype=np.float32) for m in (p, q))
+    slopes = [np.hypot(cv2.Sobel(g, cv2.CV_32F, 1, 0), cv2.Sobel(g, cv2.CV_32F, 0, 1)) for g in (grey_p, grey_q)]
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-    grown = np.asarray(cv2.dilate(labels.astype(np.float32), cross)).astype(np.int64)
-    inner = np.asarray(cv2.erode(mask.astype(np.uint8), cross)) > 0
-    border = (grown > 0) & ~inner
-    strength = []
-    for picture in (p, q):
-        grey = picture.mean(axis=2)
-        slope = np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
-        strength.append(np.bincount(grown[border], weights=slope[border].astype(np.float64), minlength=number))
-    chosen: NDArray[np.bool_] = (strength[0] > strength[1])[labels]
+    chosen = np.zeros(mask.shape, dtype=bool)
+    for part in (mask & (grey_p > grey_q), mask & (grey_p <= grey_q)):
+        number, labels = cv2.connectedComponents(part.astype(np.uint8), connectivity=8, ltype=cv2.CV_32S)
+        grown = np.asarray(cv2.dilate(labels.astype(np.float32), cross)).astype(np.int64)
+        border = (grown > 0) & (np.asarray(cv2.erode(part.astype(np.uint8), cross)) == 0)
+        first, second = (
+            np.bincount(grown[border], weights=s[border].astype(np.float64), minlength=number) for s in slopes
+        )
+        chosen |= part & (first > second)[labels]
     return chosen
 
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from onceseen.verify.align import Grey, Matrix, blur, frame, mirror
-from onceseen.verify.sides import THUMB_SIDE, Region, Side
+from onceseen.verify.align import Grey, Matrix, blur, frame
+from onceseen.verify.sides import Region, Side
 
 SMALL = 24
-SCALES = tuple(float(1.0 / 1.055**k) for k in range(16))  # 1 down to 0.45
+SCALES = tuple(float(1.0 / 1.1**k) for k in range(9))  # 1 down to 0.47; refinement bridges the steps
 MIN_TEMPLATE = 9
 
 
@@ -127,6 +127,3 @@ def _sides(side: Side, region: Region) -> tuple[float, float]:
 def _shrink(thumb: np.ndarray, width: int, height: int) -> Grey:
     grey = cv2.resize(thumb.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
     return np.asarray(grey, dtype=np.float32)
-
-
-__all__ = ["THUMB_SIDE", "Hypothesis", "band", "box_to_box", "crops", "identities", "mirror"]

@@ -107,6 +107,7 @@ def features(evidence: Evidence, difference: Difference, known: Signals) -> dict
         "rest": -math.log(evidence.rest + 2.0),
         "agree": -math.log(1.02 - evidence.agree),
         "still": -math.log(evidence.drift + 0.1),
+        "calm": -math.log(evidence.common_drift + 0.05),
         "unmoved": -math.log(evidence.moving + 0.02),
         "natural": -math.log(difference.natural + 0.003),
         "graphic": -math.log(difference.natural_share() + 0.05),
@@ -122,6 +123,23 @@ def features(evidence: Evidence, difference: Difference, known: Signals) -> dict
 def _fisher(correlation: float, limit: float) -> float:
     """Fisher's z of a correlation, which has even noise over its range."""
     return min(math.atanh(min(max(correlation, 0.0), 0.999)), limit)
+
+
+@dataclass(frozen=True, slots=True)
+class FirstLook:
+    """All that stored features say of a pair, before any coefficient.
+
+    Attributes:
+        known: What needs no alignment.
+        features: Numbers for the score; None where no alignment was found.
+        outcome: Coverages and transform; None likewise.
+        blank: Whether either picture is blank.
+    """
+
+    known: Signals
+    features: dict[str, float] | None
+    outcome: Outcome | None
+    blank: bool
 
 
 def judge(a: Side, b: Side, config: VerifyConfig, calibration: Calibration) -> Judgement:
@@ -141,26 +159,40 @@ def judge(a: Side, b: Side, config: VerifyConfig, calibration: Calibration) -> J
     Cost: under 0.3 ms for pairs that nothing speaks for, some 2 ms where a crop is looked for.
     """
     if b.order() < a.order():
-        return judge_ordered(b, a, config, calibration).swapped()
-    return judge_ordered(a, b, config, calibration)
+        return decide_first(first_look(b, a), config, calibration).swapped()
+    return decide_first(first_look(a, b), config, calibration)
 
 
-def judge_ordered(a: Side, b: Side, config: VerifyConfig, calibration: Calibration) -> Judgement:
-    """`judge` for sides in their canonical order."""
+def first_look(a: Side, b: Side) -> FirstLook:
+    """Compares two sides, which are in their canonical order."""
     known = signals(a, b)
-    if a.blank or b.blank:
-        return unrelated(known)
-    best = align(a, b, known)
+    blank = a.blank or b.blank
+    best = None if blank else align(a, b, known)
     if best is None or not best[0].ok:
-        return unrelated(known, doubtful=known.independent())
+        return FirstLook(known, None, None, blank)
     evidence, hypothesis = best
     compared = raster(a, hypothesis.region_a), raster(b, hypothesis.region_b)
     difference, clear = grey_difference(evidence)
     outcome = describe(evidence, difference, *compared, raster(a, 0), raster(b, 0))
-    score = calibration.thumbs.score(features(clear, difference, known))
+    return FirstLook(known, features(clear, difference, known), outcome, False)
+
+
+def decide_first(look: FirstLook, config: VerifyConfig, calibration: Calibration) -> Judgement:
+    """The judgement of a first look."""
+    known, outcome = look.known, look.outcome
+    if look.features is None or outcome is None:
+        return unrelated(known, doubtful=known.independent() and not look.blank)
+    score = calibration.thumbs.score(look.features)
     certain = score >= config.certain_score and plain(outcome) and known.independent()
+    verified = score >= config.min_score and known.independent() and sound(known) and not outcome.composite
+    doubtful = (config.doubt_score <= score or known.independent()) and not certain
+    return judgement(known, outcome, score, verified=verified, doubtful=doubtful)
+
+
+def judgement(known: Signals, outcome: Outcome, score: float, *, verified: bool, doubtful: bool) -> Judgement:
+    """Puts a judgement together."""
     return Judgement(
-        score >= config.min_score and known.independent() and sound(known) and not outcome.composite,
+        verified,
         score,
         kind(known),
         known.cosine,
@@ -170,7 +202,7 @@ def judge_ordered(a: Side, b: Side, config: VerifyConfig, calibration: Calibrati
         outcome.foreign_a,
         outcome.foreign_b,
         outcome.transform,
-        (config.doubt_score <= score or known.independent()) and not certain,
+        doubtful,
     )
 
 

@@ -37,6 +37,7 @@ class TileMap:
         difference: Variance of what remains between the two after a gain of the tile's own.
         shift: Displacement of the second against the first, in pixels.
         gained: Share of the tile's difference that the displacement explains, in [0, 1].
+        around: Displacement of the tile and its neighbours together, in pixels.
         side: Pixels a tile is wide and high.
     """
 
@@ -52,6 +53,7 @@ class TileMap:
     difference: NDArray[np.float64]
     shift: NDArray[np.float64]
     gained: NDArray[np.float64]
+    around: NDArray[np.float64]
     side: int
 
     def subset(self, kept: NDArray[np.bool_]) -> TileMap:
@@ -86,9 +88,10 @@ def compare_tiles(p: Grey, q: Grey, valid: NDArray[np.bool_], side: int, noise: 
     local = np.clip(cross / (energy_q + 1e-9), 0.6, 1.6)  # clipping and vignettes change the gain from place to place
     difference = energy_p + local**2 * energy_q - 2 * local * cross
     bad = (textured & (ncc < _GOOD_NCC) & (difference > noise * noise)) | (mean_gap > _FAR_MEAN)
-    shift, gained = _displacements(dp, dq * local[:, None], gx, gy, noise)
+    places = (rows - rows.min(initial=0)) // side, (columns - columns.min(initial=0)) // side
+    shift, gained, around = _displacements(dp, dq * local[:, None], gx, gy, noise, places)
     return TileMap(
-        rows, columns, ncc, textured, bad, np.sqrt(stronger), energy_p, energy_q, cross, difference, shift, gained, side
+        rows, columns, ncc, textured, bad, np.sqrt(stronger), energy_p, energy_q, cross, difference, shift, gained, around, side
     )
 
 
@@ -123,16 +126,51 @@ def _plane_basis(side: int) -> NDArray[np.float64]:
 
 
 def _displacements(
-    dp: NDArray[np.float64], dq: NDArray[np.float64], gx: NDArray[np.float64], gy: NDArray[np.float64], noise: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Length of each tile's displacement, and the share of its difference that it explains."""
+    dp: NDArray[np.float64],
+    dq: NDArray[np.float64],
+    gx: NDArray[np.float64],
+    gy: NDArray[np.float64],
+    noise: float,
+    grid: tuple[NDArray[np.int64], NDArray[np.int64]],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Length of each tile's displacement, the share of its difference that it explains, and the length over 3 x 3.
+
+    Coding noise displaces each tile its own way and averages out over nine; what moved in the scene does not.
+    """
     area = dp.shape[1]
     difference = dq - dp
-    ridge = 0.25 * noise * noise * area * 0.25
-    a, b, c = (gx * gx).sum(axis=1) + ridge, (gx * gy).sum(axis=1), (gy * gy).sum(axis=1) + ridge
-    e, f = (gx * difference).sum(axis=1), (gy * difference).sum(axis=1)
-    determinant = a * c - b * b
-    sx, sy = (c * e - b * f) / determinant, (a * f - b * e) / determinant
+    ridge = 0.0625 * noise * noise * area
+    normal = np.stack(
+        [
+            (gx * gx).sum(axis=1),
+            (gx * gy).sum(axis=1),
+            (gy * gy).sum(axis=1),
+            (gx * difference).sum(axis=1),
+            (gy * difference).sum(axis=1),
+        ]
+    )
+    sx, sy = _solve(normal, ridge)
     before = (difference * difference).sum(axis=1)
-    explained = np.clip(sx * e + sy * f, 0, None)
-    return np.hypot(sx, sy), np.clip(explained / (before + 0.25 * noise * noise * area), 0, 1)
+    explained = np.clip(sx * normal[3] + sy * normal[4], 0, None)
+    gained = np.clip(explained / (before + 4 * ridge), 0, 1)
+    return np.hypot(sx, sy), gained, np.hypot(*_solve(_over_neighbours(normal, *grid), 4 * ridge))
+
+
+def _solve(normal: NDArray[np.float64], ridge: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    a, b, c, e, f = normal
+    a, c = a + ridge, c + ridge
+    determinant = a * c - b * b
+    return (c * e - b * f) / determinant, (a * f - b * e) / determinant
+
+
+def _over_neighbours(
+    normal: NDArray[np.float64], rows: NDArray[np.int64], columns: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """(5, n) sums over each tile and its eight neighbours; missing tiles count as nothing."""
+    if not rows.size:
+        return normal
+    raster = np.zeros((5, int(rows.max()) + 3, int(columns.max()) + 3))
+    raster[:, rows + 1, columns + 1] = normal
+    tall = raster[:, :-2] + raster[:, 1:-1] + raster[:, 2:]
+    wide: NDArray[np.float64] = tall[:, :, :-2] + tall[:, :, 1:-1] + tall[:, :, 2:]
+    return np.ascontiguousarray(wide[:, rows, columns])
