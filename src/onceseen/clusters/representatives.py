@@ -81,6 +81,46 @@ def choose_groups(
     return groups
 
 
+def worth_a_look(
+    order: Sequence[int], edges: Sequence[Edge], doubtful: Sequence[tuple[int, int]], *, patient: bool
+) -> list[tuple[int, int]]:
+    """Doubtful pairs whose answer decides something: those of a representative with a class that is still free.
+
+    In a group of n copies only the n - 1 pairs with its representative are looked at, not all n (n - 1) / 2.
+
+    Args:
+        order: Class heads of the component, best first, each once.
+        edges: Verified edges among them.
+        doubtful: Pairs of heads whose answer would need another look.
+        patient: Whether a class waits for the answer (which usually is yes) before it may become a representative
+            itself. Impatience asks for every pair that can still matter, so nothing is left over.
+
+    Returns:
+        Pairs (a, b), a < b, ascending. Empty where the groups are settled.
+    """
+    beside: dict[int, set[int]] = {head: set() for head in order}
+    maybe: dict[int, set[int]] = {head: set() for head in order}
+    for edge in edges:
+        if edge.b_droppable:
+            beside[edge.a].add(edge.b)
+        if edge.a_droppable:
+            beside[edge.b].add(edge.a)
+    for a, b in doubtful:
+        maybe[a].add(b)
+        maybe[b].add(a)
+    free = set(order)
+    asked: set[tuple[int, int]] = set()
+    for head in order:
+        if head not in free:
+            continue
+        free -= beside[head] | {head}
+        open_questions = maybe[head] & free
+        asked |= {(min(head, other), max(head, other)) for other in open_questions}
+        if patient:
+            free -= open_questions
+    return sorted(asked)
+
+
 def _strongest(
     reached: Sequence[tuple[int, Edge]], free: Mapping[int, None], pinned: frozenset[int]
 ) -> dict[int, Edge]:

@@ -56,7 +56,7 @@ def component_verdicts(
     names = {m.node: m.sample_id for m in members}
     component = (names[min(names)], len(members))
     refused = [m for m in members if decided.get(m.node) == Verdict.DROP]
-    classes = _classes_best_first([m for m in members if decided.get(m.node) != Verdict.DROP], keep)
+    classes = classes_best_first([m for m in members if decided.get(m.node) != Verdict.DROP], keep)
     pinned = frozenset(m.head for m in members if decided.get(m.node) == Verdict.KEEP)
     out = [_decided_drop(m, component) for m in refused]
     present = [e for e in edges if e.a in classes and e.b in classes]
@@ -65,7 +65,7 @@ def component_verdicts(
     return sorted(out, key=lambda v: v.node)
 
 
-def _classes_best_first(members: Sequence[Candidate], keep: KeepConfig) -> dict[int, list[Candidate]]:
+def classes_best_first(members: Sequence[Candidate], keep: KeepConfig) -> dict[int, list[Candidate]]:
     """Members by class, best first both within each class and among the classes."""
     classes: dict[int, list[Candidate]] = defaultdict(list)
     for member in _ranked(members, keep):

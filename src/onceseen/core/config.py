@@ -205,7 +205,7 @@ class CellsConfig:
     enabled: bool = True
     cell_size: int = 256
     coarse_probes: int = 3
-    fine_probes: int = 3
+    fine_probes: int = 2
     max_cell: int = 2_048
     min_cosine: float = 0.6
     neighbors: int = 64
@@ -311,7 +311,7 @@ class RunnerConfig:
 
     Attributes:
         runner: Name of the Beam runner; `local` is Beam's in-process portable runner.
-        workers: Worker processes of the local runner; 0: one for each core.
+        workers: Worker processes of the local runner; 0 or 1: threads of this process, which uses all cores too.
         options: Further Beam options, as flags without the leading dashes.
     """
 

@@ -7,15 +7,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from onceseen.core.config import PipelineConfig
+from onceseen.core.cores import available_cores
 from onceseen.core.features import read_model
 from onceseen.core.files import exists, read_bytes, read_json, remove, write_bytes, write_json
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard
-from onceseen.embed import EmbedderSpec, describe_embedder
+from onceseen.embed import EmbedderSpec, check_device, describe_embedder
 from onceseen.jobs.checks import CheckError, check_disk, check_workers, check_writable
 from onceseen.jobs.decisions import DecisionRows, read_decisions
 from onceseen.jobs.extract_job import build_extract, extract_done
@@ -93,16 +94,32 @@ def run_dedup(request: DedupRequest) -> DedupResult:
         ValueError: Wrong usage or config, or a run directory that holds something else (exit code 2).
         CheckError, LockHeldError, JobError, ReconciliationError: The run cannot go on (exit code 1).
     """
-    config = request.config
+    config = _with_threads(request.config)
+    request = replace(request, config=config)
     layout = RunLayout(request.output.rstrip("/") or "/")
     decisions = read_decisions(request.decisions) if request.decisions else DecisionRows()
     model = describe_embedder(config.embed)
     _check_models(config, model)
+    if Runner(config.runner).is_local:
+        check_device(config.embed)
     shards = list_shards(request.sources, config.read)
     check_writable(layout)
     with run_lock(layout):
         job = _Dedup(request, layout, shards, model.to_json() if model else None, decisions)
         return job.run()
+
+
+def _with_threads(config: PipelineConfig) -> PipelineConfig:
+    """Shares the cores among several local worker processes; threads are not part of any fingerprint."""
+    workers = config.runner.workers
+    if workers <= 1 or not Runner(config.runner).is_local:
+        return config
+    each = max(1, available_cores() // workers)
+    return replace(
+        config,
+        fingerprint=replace(config.fingerprint, threads=config.fingerprint.threads or each),
+        embed=replace(config.embed, threads=config.embed.threads or each),
+    )
 
 
 def _check_models(config: PipelineConfig, model: EmbedderSpec | None) -> None:

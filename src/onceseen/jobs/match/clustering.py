@@ -17,20 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onceseen.clusters import Candidate, SampleVerdict, component_verdicts
-from onceseen.core.config import PipelineConfig
+from onceseen.core.config import PipelineConfig, VerifyConfig
 from onceseen.core.features import read_features
 from onceseen.core.layout import RunLayout
 from onceseen.core.metrics import NAMESPACE
-from onceseen.core.records import Shard, Verdict, node_shard
+from onceseen.core.records import Shard, node_shard
 from onceseen.jobs.decisions import Decisions
-from onceseen.jobs.match.candidates import write_candidates
 from onceseen.jobs.match.components import STEP as LABELS
 from onceseen.jobs.match.edges import EDGE, droppable_edges, flaws, shard_edges, star_rows
 from onceseen.jobs.match.verdict_table import write_verdicts
-from onceseen.jobs.match.work import WorkFiles, by_shard
-from onceseen.neighbors.packing import LABEL, PAIR, Records, mix64, pair_records, unique_pairs
+from onceseen.jobs.match.work import WorkFiles
+from onceseen.neighbors.packing import LABEL, Records, mix64
 
-_HUBS = 4
 ATTRIBUTES = np.dtype(
     [
         ("root", "<i8"),
@@ -60,6 +58,7 @@ class ClusterPlan:
         rounds: Steps whose judged pairs count.
         decisions: A person's words.
         partitions: Partitions of components, decided in parallel.
+        doubtful: Whether doubtful pairs joined the components, and are asked for.
     """
 
     layout: RunLayout
@@ -67,6 +66,7 @@ class ClusterPlan:
     rounds: tuple[str, ...]
     decisions: Decisions
     partitions: int
+    doubtful: bool = False
 
 
 @dataclass(eq=False)
@@ -106,6 +106,7 @@ def participants(shard: Shard, plan: ClusterPlan) -> Iterator[tuple[int, Block]]
         block = attributes[chosen].tobytes()
         yield number, ("members", block, [ids[i] for i in chosen], [preferred[i] for i in chosen])
     edges = shard_edges(plan.layout, plan.rounds, shard.number, plan.decisions)
+    edges = edges if plan.doubtful else edges[~edges["doubtful"]]
     edges["root"] = labels["root"][np.searchsorted(labels["node"], edges["b"])]
     for number, chosen in _by_partition(edges["root"], plan.partitions):
         yield number, ("edges", edges[chosen].tobytes(), [], [])
@@ -173,8 +174,20 @@ def _decide_component(
     members: Sequence[Participant], edges: Records, config: PipelineConfig, decisions: Decisions
 ) -> list[SampleVerdict]:
     """Verdicts of one component."""
-    flaw = flaws(edges, config.verify)
-    candidates = [
+    equal = {int(r["node"]): bool(r["equal"]) for r, _, _ in members}
+    return component_verdicts(
+        keep_candidates(members, edges, config.verify),
+        droppable_edges(edges, config.verify),
+        equal,
+        config.keep,
+        decisions.samples,
+    )
+
+
+def keep_candidates(members: Sequence[Participant], edges: Records, verify: VerifyConfig) -> list[Candidate]:
+    """Participants as the keep order knows them; a class's flaw is its head's."""
+    flaw = flaws(edges, verify)
+    return [
         Candidate(
             int(r["node"]),
             int(r["head"]),
@@ -186,48 +199,3 @@ def _decide_component(
         )
         for r, sample, value in members
     ]
-    equal = {int(r["node"]): bool(r["equal"]) for r, _, _ in members}
-    return component_verdicts(
-        candidates, droppable_edges(edges, config.verify), equal, config.keep, decisions.samples
-    )
-
-
-@dataclass(eq=False)
-class ProposeCompletions(beam.PTransform):
-    """Shards to further candidate pairs: between representatives of one component that were never compared.
-
-    Two copies of one picture may both be near a third and yet have met in no band or cell. Their component has brought
-    them together; comparing the representatives directly costs a few pairs each and finds what the search missed.
-    """
-
-    plan: ClusterPlan
-    step: str
-
-    def expand(self, shards: beam.PCollection[Shard]) -> beam.PCollection[None]:
-        """Decides components provisionally and writes pairs of their representatives."""
-        return (
-            shards
-            | "Spread" >> beam.Reshuffle()
-            | "Participants" >> beam.FlatMap(participants, self.plan)
-            | "ByComponents" >> beam.GroupByKey()
-            | "Propose" >> beam.FlatMap(propose, self.plan.config, self.plan.decisions)
-            | "ByShard" >> beam.GroupByKey()
-            | "WriteCandidates" >> beam.Map(write_candidates, self.plan.layout, self.step)
-        )
-
-
-def propose(
-    keyed: tuple[int, Iterable[Block]], config: PipelineConfig, decisions: Decisions
-) -> Iterator[tuple[int, bytes]]:
-    """Pairs of each component's largest groups' representatives with all its other representatives."""
-    single = dataclasses.replace(config, keep=dataclasses.replace(config.keep, max_copies=1))
-    found = [np.empty(0, dtype=PAIR)]
-    for members, edges in components_of(keyed[1]):
-        heads = {int(r["node"]): int(r["head"]) for r, _, _ in members}
-        kept = [v for v in _decide_component(members, edges, single, decisions) if v.verdict == Verdict.KEEP]
-        kept.sort(key=lambda v: (-v.copies, v.node))
-        nodes = np.array([heads[v.node] for v in kept], dtype=np.int64)
-        for first in range(min(_HUBS, len(nodes) - 1)):
-            rest = nodes[first + 1 :]
-            found.append(pair_records(np.full(len(rest), nodes[first]), rest))
-    yield from by_shard(unique_pairs(np.concatenate(found)), "a")

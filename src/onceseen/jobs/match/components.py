@@ -27,14 +27,17 @@ class LabelComponents(beam.PTransform):
     layout: RunLayout
     rounds: tuple[str, ...]
     decisions: Decisions
+    doubtful: bool = False
 
     def expand(self, numbers: beam.PCollection[tuple[int, ...]]) -> beam.PCollection[None]:
         """Runs the union-find as a single task."""
-        return numbers | "UnionFind" >> beam.Map(label_components, self.layout, self.rounds, self.decisions)
+        return numbers | "UnionFind" >> beam.Map(
+            label_components, self.layout, self.rounds, self.decisions, self.doubtful
+        )
 
 
 def label_components(
-    numbers: Sequence[int], layout: RunLayout, rounds: Sequence[str], decisions: Decisions
+    numbers: Sequence[int], layout: RunLayout, rounds: Sequence[str], decisions: Decisions, doubtful: bool
 ) -> None:
     """Writes each shard's participants with their component's root.
 
@@ -45,6 +48,7 @@ def label_components(
         layout: The run.
         rounds: Steps whose judged pairs count.
         decisions: A person's words.
+        doubtful: Whether doubtful pairs join components too, to see which of them matter.
     """
 
     def stream() -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
@@ -53,6 +57,7 @@ def label_components(
         for number in numbers:
             yield from star_edges(layout, number, decisions)
             edges = shard_edges(layout, rounds, number, decisions)
+            edges = edges if doubtful else edges[~edges["doubtful"]]
             yield edges["a"], edges["b"]
 
     nodes, roots = connected_components(stream)

@@ -6,15 +6,16 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from onceseen.clusters import Edge
 from onceseen.core.config import VerifyConfig
-from onceseen.core.files import exists, read_table
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import PairKind, node_shard
 from onceseen.jobs.decisions import Decisions
 from onceseen.jobs.match.classes import STEP as STARS
+from onceseen.jobs.match.judged import read_judged
 from onceseen.jobs.match.work import WorkFiles
 from onceseen.neighbors.packing import STAR, Records
 
@@ -29,9 +30,10 @@ EDGE = np.dtype(
         ("coverage_b", "<f4"),
         ("foreign_a", "<f4"),
         ("foreign_b", "<f4"),
+        ("doubtful", "?"),
     ]
 )
-"""A verified pair, a < b: 45 bytes."""
+"""A verified or doubtful pair, a < b: 46 bytes."""
 
 KINDS = tuple(PairKind)
 _COLUMNS = [
@@ -44,6 +46,7 @@ _COLUMNS = [
     "coverage_b",
     "foreign_a",
     "foreign_b",
+    "doubtful",
 ]
 
 
@@ -62,15 +65,12 @@ def star_rows(layout: RunLayout, number: int, decisions: Decisions) -> Records:
 
 
 def shard_edges(layout: RunLayout, rounds: Sequence[str], number: int, decisions: Decisions) -> Records:
-    """Verified pairs judged in one shard (that of the larger node), `root` not set.
+    """Verified and doubtful pairs judged in one shard (that of the larger node), `root` not set.
 
     Returns:
         Array of `EDGE`, by (a, b).
     """
-    work = WorkFiles(layout)
-    paths = [work.path(step, number, "parquet") for step in rounds]
-    parts = [_edge_records(read_table(path, _COLUMNS)) for path in paths if exists(path)]
-    edges = np.concatenate([np.empty(0, dtype=EDGE), *parts])
+    edges = _edge_records(read_judged(layout, rounds, number, _COLUMNS))
     said = [pair for pair in decisions.same if node_shard(pair[1]) == number]
     if decisions.different or said:
         refused = decisions.different | set(said)
@@ -80,7 +80,7 @@ def shard_edges(layout: RunLayout, rounds: Sequence[str], number: int, decisions
 
 
 def _edge_records(table: pa.Table) -> Records:
-    table = table.filter(table["verified"])
+    table = table.filter(pc.or_(table["verified"], table["doubtful"]))
     columns = {name: table.column(name).to_numpy(zero_copy_only=False) for name in _COLUMNS}
     edges = np.zeros(len(table), dtype=EDGE)
     turned = columns["node_a"] > columns["node_b"]
@@ -89,7 +89,7 @@ def _edge_records(table: pa.Table) -> Records:
         first, second = columns[f"{name}_a"], columns[f"{name}_b"]
         edges[target[0]] = np.where(turned, second, first)
         edges[target[1]] = np.where(turned, first, second)
-    edges["score"] = columns["score"]
+    edges["score"], edges["doubtful"] = columns["score"], columns["doubtful"]
     edges["kind"] = [KINDS.index(PairKind(kind)) for kind in columns["kind"]]
     return edges
 

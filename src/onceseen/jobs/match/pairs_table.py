@@ -17,11 +17,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from onceseen.core.features import read_features
-from onceseen.core.files import exists, join, read_table, write_table
+from onceseen.core.files import join, write_table
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import PairKind, Shard, node_row
 from onceseen.core.schemas import PAIRS
 from onceseen.jobs.match.classes import STEP as STARS
+from onceseen.jobs.match.judged import read_judged
 from onceseen.jobs.match.work import WorkFiles, by_shard
 from onceseen.neighbors.packing import PAIR_SCORE, STAR, Records, unpack
 
@@ -169,6 +170,4 @@ def _star_rows(shard: Shard, layout: RunLayout, blocks: Iterable[Ballot]) -> lis
 
 def _judged(layout: RunLayout, rounds: tuple[str, ...], number: int) -> pa.Table:
     """All pairs judged in one shard."""
-    work = WorkFiles(layout)
-    paths = [work.path(step, number, "parquet") for step in rounds]
-    return pa.concat_tables([PAIRS.empty_table(), *(read_table(path) for path in paths if exists(path))])
+    return read_judged(layout, rounds, number, PAIRS.names)

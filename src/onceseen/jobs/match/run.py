@@ -19,9 +19,10 @@ from onceseen.jobs.decisions import DecisionRows, Decisions, heads_of_classes, r
 from onceseen.jobs.match.candidates import FindCandidatePairs, Pass
 from onceseen.jobs.match.classes import STEP as STARS
 from onceseen.jobs.match.classes import FindExactClasses
-from onceseen.jobs.match.clustering import ClusterDuplicates, ClusterPlan, ProposeCompletions
+from onceseen.jobs.match.clustering import ClusterDuplicates, ClusterPlan
 from onceseen.jobs.match.components import LabelComponents
 from onceseen.jobs.match.pairs_table import WritePairs
+from onceseen.jobs.match.proposals import ProposeCompletions, ProposeLooks
 from onceseen.jobs.match.recall import MeasureRecall, recall_path, write_queries
 from onceseen.jobs.match.training import make_cells
 from onceseen.jobs.match.verification import VerifyPairs
@@ -33,6 +34,7 @@ from onceseen.neighbors.packing import STAR
 SHUFFLE_FACTOR = 6
 """The in-process runner holds a whole shuffle in memory at four to six times its size (measured)."""
 _MEMORY_SHARE = 0.4
+_LOOK_ROUNDS = 4
 _CLUSTER_PARTITION = 50_000
 _log = logging.getLogger(__name__)
 
@@ -118,32 +120,49 @@ class MatchJob:
         return max(1, math.ceil(wanted))
 
     def _verify(self, candidates: tuple[str, ...], said: Decisions) -> tuple[str, ...]:
-        """Judges the candidates, then pairs of representatives that were never compared."""
-        rounds = ["judged-0"]
-        steps = candidates
-        self._step("verify", VerifyPairs(self.layout, self.config, steps, rounds[0]))
+        """Judges the candidates by stored features, looks again where it matters, then completes components."""
+        self._step("verify", VerifyPairs(self.layout, self.config, candidates, "judged-0"))
+        rounds = self._look_again(("judged-0",), said)
+        known = candidates
         for number in range(1, self.config.verify.rounds + 1):
-            self._label(tuple(rounds), said)
-            proposed = f"completion-{number}"
-            plan = self._plan(tuple(rounds), said)
-            self._step(f"completion {number}", ProposeCompletions(plan, proposed))
+            self._label(rounds, said)
+            proposed, judged = f"completion-{number}", f"judged-{number}"
+            self._step(f"completion {number}", ProposeCompletions(self._plan(rounds, said), proposed))
             if not WorkFiles(self.layout).paths(proposed):
                 break
-            rounds.append(f"judged-{number}")
-            self._step(
-                f"verify {number}", VerifyPairs(self.layout, self.config, (proposed,), rounds[-1], done=steps)
-            )
-            steps = (*steps, proposed)
-        return tuple(rounds)
+            transform = VerifyPairs(self.layout, self.config, (proposed,), judged, done=known)
+            self._step(f"verify {number}", transform)
+            rounds = self._look_again((*rounds, judged), said)
+            known = (*known, proposed)
+        return rounds
 
-    def _label(self, rounds: tuple[str, ...], said: Decisions) -> None:
+    def _look_again(self, rounds: tuple[str, ...], said: Decisions) -> tuple[str, ...]:
+        """Reads pictures of doubtful pairs again, a representative at a time, until none of them matters."""
+        if not self.config.verify.local_features:
+            return rounds
+        for number in range(_LOOK_ROUNDS):
+            self._label(rounds, said, doubtful=True)
+            plan = replace(self._plan(rounds, said), doubtful=True)
+            name = f"{len(rounds)}"
+            asked, looked = f"looks-{name}", f"looked-{name}"
+            patient = number < _LOOK_ROUNDS - 1
+            self._step(f"looks {name}", ProposeLooks(plan, asked, patient))
+            if not WorkFiles(self.layout).paths(asked):
+                break
+            self._step(
+                f"look again {name}", VerifyPairs(self.layout, self.config, (asked,), looked, look=True)
+            )
+            rounds = (*rounds, looked)
+        return rounds
+
+    def _label(self, rounds: tuple[str, ...], said: Decisions, *, doubtful: bool = False) -> None:
         """Union-find: one task, whose element is the list of shard numbers."""
         self.progress("components")
         numbers = tuple(s.number for s in self.shards)
 
         def build(pipeline: beam.Pipeline) -> None:
             one = pipeline | "Numbers" >> beam.Create([numbers])
-            _ = one | "LabelComponents" >> LabelComponents(self.layout, rounds, said)
+            _ = one | "LabelComponents" >> LabelComponents(self.layout, rounds, said, doubtful)
 
         self.runner.run("match-components", build)
 

@@ -1,5 +1,8 @@
 """Step 4 of match: candidate pairs to judged pairs.
 
+A first round judges all candidates by their stored features. Doubtful ones are put off: within a component only the
+pairs with a representative matter, so later rounds read just those pictures again (see `proposals`).
+
 Two hops, so that every features file is read once: the shard of a pair's smaller node sends that picture's dossier to
 the shard of the larger one, where the pair is judged. Pictures of doubtful pairs are read again by range, ordered by
 shard and offset, and kept at `verify.max_side` pixels in a small cache.
@@ -14,15 +17,13 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 import numpy as np
-import pyarrow as pa
 
 from onceseen.core.config import PipelineConfig
-from onceseen.core.files import write_table
 from onceseen.core.layout import RunLayout
 from onceseen.core.metrics import NAMESPACE, counter
 from onceseen.core.records import Shard
-from onceseen.core.schemas import PAIRS
 from onceseen.jobs.match.evidence import Dossier, rows_of
+from onceseen.jobs.match.judged import write_judged
 from onceseen.jobs.match.reread import PictureCache
 from onceseen.jobs.match.work import WorkFiles
 from onceseen.jobs.state import read_shards
@@ -45,6 +46,7 @@ class VerifyPairs(beam.PTransform):
     steps: tuple[str, ...]
     output: str
     done: tuple[str, ...] = ()
+    look: bool = False
 
     def expand(self, shards: beam.PCollection[Shard]) -> beam.PCollection[None]:
         """Sends dossiers, judges, writes."""
@@ -53,7 +55,7 @@ class VerifyPairs(beam.PTransform):
             | "Spread" >> beam.Reshuffle()
             | "SendDossiers" >> beam.FlatMap(send_dossiers, self.layout, self.steps, self.done)
             | "ByShard" >> beam.GroupByKey()
-            | "Judge" >> beam.ParDo(_JudgeShardFn(self.layout, self.config, self.output))
+            | "Judge" >> beam.ParDo(_JudgeShardFn(self.layout, self.config, self.output, self.look))
         )
 
 
@@ -88,10 +90,11 @@ def _without(pairs: Records, done: Records) -> Records:
 class _JudgeShardFn(beam.DoFn):
     """Judges all candidate pairs whose larger node is in one shard and writes them."""
 
-    def __init__(self, layout: RunLayout, config: PipelineConfig, output: str) -> None:
+    def __init__(self, layout: RunLayout, config: PipelineConfig, output: str, look: bool) -> None:
         self._layout = layout
         self._config = config
         self._output = output
+        self._look = look
         self._shards: Mapping[int, Shard] = {}
         self._calibration: Calibration | None = None
 
@@ -105,11 +108,10 @@ class _JudgeShardFn(beam.DoFn):
         number, blocks = keyed
         if self._calibration is None:
             raise RuntimeError("setup was not called")
-        shard_judge = _ShardJudge(self._layout, self._config, self._calibration, self._shards)
+        shard_judge = _ShardJudge(self._layout, self._config, self._calibration, self._shards, self._look)
         rows = shard_judge.judge_blocks(self._shards[number], sorted(blocks, key=lambda block: block[:2]))
         beam.metrics.Metrics.distribution(NAMESPACE, "match/pairs_judged").update(len(rows))
-        path = WorkFiles(self._layout).path(self._output, number, "parquet")
-        write_table(path, pa.Table.from_pylist(rows, schema=PAIRS))
+        write_judged(self._layout, self._output, number, rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +136,17 @@ class _ShardJudge:
     """Judges pairs of one shard by stored features, then the doubtful ones by their pixels."""
 
     def __init__(
-        self, layout: RunLayout, config: PipelineConfig, calibration: Calibration, shards: Mapping[int, Shard]
+        self,
+        layout: RunLayout,
+        config: PipelineConfig,
+        calibration: Calibration,
+        shards: Mapping[int, Shard],
+        look: bool,
     ) -> None:
         self._layout = layout
         self._config = config
         self._calibration = calibration
+        self._look = look
         self._pictures = PictureCache(shards, config.read, config.verify.max_side)
 
     def judge_blocks(
@@ -154,7 +162,7 @@ class _ShardJudge:
             for a, b in unpack([packed], PAIR).tolist():
                 pair = _Pair(a, b, left, right)
                 verdict = judge(left.side(a), right.side(b), self._config.verify, self._calibration)
-                if verdict.doubtful and self._config.verify.local_features:
+                if self._look and verdict.doubtful:
                     doubtful.append((pair, verdict))
                 else:
                     rows.append(_Judged(pair, verdict))
@@ -162,7 +170,11 @@ class _ShardJudge:
                 rows += self._look_again(doubtful)
                 doubtful = []
         rows += self._look_again(doubtful)
-        return [_row(j.pair, j.verdict) for j in _limited(rows, self._config.verify.max_unverified)]
+        put_off = self._config.verify.local_features and not self._look
+        return [
+            _row(j.pair, j.verdict, put_off=put_off)
+            for j in _limited(rows, self._config.verify.max_unverified)
+        ]
 
     def _look_again(self, doubtful: Sequence[tuple[_Pair, Judgement]]) -> list[_Judged]:
         """Reads the pictures of doubtful pairs again and judges them by pixels."""
@@ -186,8 +198,9 @@ class _ShardJudge:
         return rows
 
 
-def _row(pair: _Pair, verdict: Judgement) -> dict[str, object]:
-    """A row of the pairs table, smaller sample id first."""
+def _row(pair: _Pair, verdict: Judgement, *, put_off: bool) -> dict[str, object]:
+    """A judged row, smaller sample id first; a doubtful pair that may yet be looked at is not verified."""
+    doubtful = put_off and verdict.doubtful
     first, second = (pair.left.sample_id(pair.a), pair.a), (pair.right.sample_id(pair.b), pair.b)
     if second[0].encode("utf-8", "surrogateescape") < first[0].encode("utf-8", "surrogateescape"):
         first, second, verdict = second, first, verdict.swapped()
@@ -198,7 +211,8 @@ def _row(pair: _Pair, verdict: Judgement) -> dict[str, object]:
         "cosine": None if verdict.cosine is None or math.isnan(verdict.cosine) else verdict.cosine,
         "pdq_distance": verdict.pdq_distance,
         "score": verdict.score,
-        "verified": verdict.verified,
+        "verified": verdict.verified and not doubtful,
+        "doubtful": doubtful,
         "coverage_a": verdict.coverage_a,
         "coverage_b": verdict.coverage_b,
         "transform": verdict.transform,
@@ -210,10 +224,10 @@ def _row(pair: _Pair, verdict: Judgement) -> dict[str, object]:
 
 
 def _limited(judged: Sequence[_Judged], limit: int) -> list[_Judged]:
-    """All verified pairs, and the best few unverified ones of each larger node, by nodes."""
-    kept = [j for j in judged if j.verdict.verified]
+    """All verified and doubtful pairs, and the best few of the others for each larger node, by nodes."""
+    kept = [j for j in judged if j.verdict.verified or j.verdict.doubtful]
     count: Counter[int] = Counter()
-    unverified = [j for j in judged if not j.verdict.verified]
+    unverified = [j for j in judged if not (j.verdict.verified or j.verdict.doubtful)]
     for one in sorted(unverified, key=lambda j: (-j.verdict.score, j.pair.a, j.pair.b)):
         count[one.pair.b] += 1
         if count[one.pair.b] <= limit:

@@ -1,0 +1,137 @@
+"""Extract with hashing only against the same functions in a plain loop over the same tars, in one run.
+
+    python benchmarks/extract.py [--photos examples/photos] [--shards S] [--repeats R] [--model]
+
+The plain loop reads each tar with Python's `tarfile`, decodes, fingerprints and hashes captions, and keeps nothing;
+`extract_shard` does the same and also writes features, thumbs, failures and done marks. Both use the same number of
+threads (a plain thread pool's `map` in the loop). Prints JSON; `ratio` is extract's time over the loop's, paired by
+repeat. `one_thread` over `all_threads` shows that decoding releases the interpreter lock. `memory` is the resident
+set's growth over extracting shards, in MB, after 1 shard and after all: bounded by a shard's window and block of rows,
+not by the number of images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from onceseen.core.config import EmbedConfig, FingerprintConfig, PipelineConfig
+from onceseen.core.cores import available_cores
+from onceseen.core.layout import RunLayout
+from onceseen.core.records import Shard
+from onceseen.embed import load_embedder
+from onceseen.fingerprint import caption_minhash, decode_image, fingerprint_image
+from onceseen.jobs.extract import extract_shard
+from onceseen.planted.demo import build_demo
+from onceseen.planted.plan import DemoConfig
+from onceseen.shards import list_shards
+
+
+def plain_loop(shards: list[Shard], config: PipelineConfig) -> int:
+    """The same functions over the same tars, without Onceseen's reader and tables."""
+    threads = config.fingerprint.threads or available_cores()
+    done = 0
+
+    def judge(data: bytes) -> None:
+        fingerprint_image(data, decode_image(data, config.read.max_pixels), config.fingerprint)
+
+    with ThreadPoolExecutor(threads) as pool:
+        for shard in shards:
+            images, captions = [], []
+            with tarfile.open(shard.path) as tar:
+                for member in tar:
+                    stream = tar.extractfile(member)
+                    if stream is None:
+                        continue
+                    if member.name.endswith(".txt"):
+                        captions.append(stream.read().decode())
+                    elif not member.name.endswith(".json"):
+                        images.append(stream.read())
+            done += sum(1 for _ in pool.map(judge, images))
+            for caption in captions:
+                caption_minhash(caption, config.fingerprint.minhash_permutations)
+    return done
+
+
+def extract_all(shards: list[Shard], config: PipelineConfig, directory: Path) -> int:
+    """Extract, shard by shard, without a runner."""
+    layout = RunLayout(str(directory))
+    embedder = load_embedder(config.embed)
+    return sum(extract_shard(s, config, layout, embedder, "benchmark").read for s in shards)
+
+
+def timed(work: Callable[[], int]) -> tuple[float, int]:
+    """Seconds and what the work returned."""
+    started = time.perf_counter()
+    done = work()
+    return time.perf_counter() - started, done
+
+
+def resident_mb() -> float:
+    """Resident set of this process, now."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def main() -> None:
+    """Runs the comparison and prints JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, default=Path("examples/photos"))
+    parser.add_argument("--shards", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--model", action="store_true", help="embed as well, with the bundled model")
+    args = parser.parse_args()
+    model = "efficientnet-lite0" if args.model else "none"
+    config = replace(PipelineConfig(), embed=EmbedConfig(model=model))
+    single = replace(config, fingerprint=FingerprintConfig(threads=1))
+    with tempfile.TemporaryDirectory() as directory:
+        root = Path(directory)
+        build_demo(args.photos, root, DemoConfig(num_shards=args.shards, broken=False))
+        shards = list_shards([str(root / "shards")], config.read)
+        extract_all(shards[:1], config, root / "warm")
+        before = resident_mb()
+        extract_all(shards[:1], config, root / "one")
+        after_one = resident_mb()
+        extract_all(shards, config, root / "all")
+        after_all = resident_mb()
+        loop, ours, alone = [], [], []
+        for repeat in range(args.repeats):
+            seconds, images = timed(lambda: plain_loop(shards, config))
+            loop.append(seconds)
+            target = root / f"run{repeat}"
+            ours.append(timed(lambda at=target: extract_all(shards, config, at))[0])  # type: ignore[misc]
+            alone.append(timed(lambda at=target: extract_all(shards, single, at))[0])  # type: ignore[misc]
+    ratios = [o / p for o, p in zip(ours, loop, strict=True)]
+    result = {
+        "benchmark": "extract",
+        "model": model,
+        "images": images,
+        "repeats": args.repeats,
+        "threads": available_cores(),
+        "ratio": round(statistics.median(ratios), 3),
+        "ratio_min_max": [round(min(ratios), 3), round(max(ratios), 3)],
+        "plain_images_per_s": round(images / statistics.median(loop), 1),
+        "extract_images_per_s": round(images / statistics.median(ours), 1),
+        "one_thread_over_all_threads": round(statistics.median(a / o for a, o in zip(alone, ours, strict=True)), 2),
+        "memory_growth_mb": {"one_shard": round(after_one - before, 1), "all_shards": round(after_all - before, 1)},
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+    }
+    json.dump(result, sys.stdout, indent=2)
+    print()
+
+
+if __name__ == "__main__":
+    main()
