@@ -48,11 +48,19 @@ from onceseen.verify.sides import WHOLE_BOX, Judgement, Region, Side
 from onceseen.verify.thumbs import FirstLook, decide_first, first_look
 
 ROOT = Path(__file__).resolve().parents[1]
-REQUIRED = (
-    "jpeg30 jpeg50 jpeg70 jpeg90 png webp resize_down resize_up crop10 crop20 crop30 mirrored text watermark logo "
-    "letterbox pillarbox frame grey brightness contrast"
-).split()
-LEARNED = (*REQUIRED, "jpeg8", "jpeg15", "crop50", "mirrored_crop", "colour", "blur", "noise", "strong", "rotation5")
+REQUIRED = ["jpeg30", "jpeg50", "jpeg70", "jpeg90", "png", "webp", "resize_down", "resize_up", "crop10", "crop20", "crop30", "mirrored", "text", "watermark", "logo", "letterbox", "pillarbox", "frame", "grey", "brightness", "contrast"]
+LEARNED = (
+    *REQUIRED,
+    "jpeg8",
+    "jpeg15",
+    "crop50",
+    "mirrored_crop",
+    "colour",
+    "blur",
+    "noise",
+    "strong",
+    "rotation5",
+)
 MEASURED = (*LEARNED, "mirrored_crop_text", "stickers", "rotation90", "screenshot", "collage2", "collage4")
 SAME = ("correlation", "median", "low", "rest", "agree", "still", "calm", "unmoved", "detail", "pdq")
 DRAWN = ("natural", "graphic", "one_sided", "agree")
@@ -119,7 +127,9 @@ class Pictures:
 def _region(box: tuple[float, ...], found: object, vector: NDArray[np.float32] | None) -> Region:
     bits = [np.frombuffer(getattr(found, name), np.uint8) for name in ("pdq", "pdq_mirrored")]
     x0, y0, x1, y1 = box
-    return Region((x0, y0, x1, y1), bits[0], bits[1], getattr(found, "pdq_quality"), getattr(found, "thumb"), vector)  # noqa: B009
+    return Region(
+        (x0, y0, x1, y1), bits[0], bits[1], found.pdq_quality, found.thumb, vector
+    )
 
 
 def _within(rgb: RgbImage, side: int) -> RgbImage:
@@ -144,7 +154,11 @@ def other_frame(rgb: RgbImage, rng: np.random.Generator) -> RgbImage:
     reach = np.float32(math.exp(rng.uniform(math.log(0.0035), math.log(0.02))) * max(height, width))
     knots = int(rng.integers(3, 7))
     fields = [
-        cv2.resize(rng.normal(0, 1, (knots, knots)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+        cv2.resize(
+            rng.normal(0, 1, (knots, knots)).astype(np.float32),
+            (width, height),
+            interpolation=cv2.INTER_CUBIC,
+        )
         for _ in range(2)
     ]
     maps = x + fields[0] * reach, y + fields[1] * reach
@@ -158,7 +172,9 @@ def moved_part(rgb: RgbImage, other: RgbImage, rng: np.random.Generator) -> RgbI
     height, width = rgb.shape[:2]
     out = rgb.astype(np.float32)
     for _ in range(int(rng.integers(1, 3))):
-        source = rgb if rng.random() < 0.5 else cv2.resize(other, (width, height), interpolation=cv2.INTER_AREA)
+        source = (
+            rgb if rng.random() < 0.5 else cv2.resize(other, (width, height), interpolation=cv2.INTER_AREA)
+        )
         mask = _blob(height, width, rng)
         for _ in range(20):
             down, right = int(rng.uniform(0.1, 0.9) * height), int(rng.uniform(0.1, 0.9) * width)
@@ -189,10 +205,17 @@ def sky(rng: np.random.Generator) -> RgbImage:
     """A gradient with faint clouds and sensor noise."""
     height, width = 300, 400
     down, right = np.linspace(0, 1, height)[:, None, None], np.linspace(0, 1, width)[None, :, None]
-    top, bottom = np.array([90, 140, 220]) + rng.normal(0, 12, 3), np.array([190, 210, 240]) + rng.normal(0, 8, 3)
-    clouds = cv2.GaussianBlur(rng.normal(0, 1, (height, width)).astype(np.float32), (0, 0), rng.uniform(20, 60))
+    top, bottom = (
+        np.array([90, 140, 220]) + rng.normal(0, 12, 3),
+        np.array([190, 210, 240]) + rng.normal(0, 8, 3),
+    )
+    clouds = cv2.GaussianBlur(
+        rng.normal(0, 1, (height, width)).astype(np.float32), (0, 0), rng.uniform(20, 60)
+    )
     out = top * (1 - down) + bottom * down + right * rng.uniform(-20, 20)
-    out = out + (clouds / clouds.std() * rng.uniform(0, 8))[:, :, None] + rng.normal(0, 1.5, (height, width, 3))
+    out = (
+        out + (clouds / clouds.std() * rng.uniform(0, 8))[:, :, None] + rng.normal(0, 1.5, (height, width, 3))
+    )
     return np.clip(out, 0, 255).astype(np.uint8)
 
 
@@ -202,7 +225,9 @@ def sky(rng: np.random.Generator) -> RgbImage:
 class PairMaker:
     """Makes every labelled pair, source by source."""
 
-    def __init__(self, photos: list[Path], scenes: dict[str, str], further: Path | None, max_side: int) -> None:
+    def __init__(
+        self, photos: list[Path], scenes: dict[str, str], further: Path | None, max_side: int
+    ) -> None:
         """Takes the photographs, their scenes by file name, and a folder of further scenes."""
         self._photos, self._scenes, self._further = photos, scenes, further
         self._max_side = max_side
@@ -311,7 +336,9 @@ class PairMaker:
 # Learning
 
 
-def learn(rows: NDArray[np.float64], truth: NDArray[np.bool_], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+def learn(
+    rows: NDArray[np.float64], truth: NDArray[np.bool_], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Logistic regression with no negative coefficient: Newton steps on the free ones, ridge 1 on standardised rows.
 
     Returns:
@@ -361,7 +388,11 @@ def learn_calibration(pairs: list[LabelledPair]) -> Calibration:
             rows = np.array([[f[n] for n in names] for _, f in taken])
             truth = np.array([p.label == "copy" for p, _ in taken])
             found = learn(rows, truth, _balance([p for p, _ in taken]))
-            parts.append(Logistic(tuple(names), tuple(round(float(w), 6) for w in found[:-1]), round(float(found[-1]), 6)))
+            parts.append(
+                Logistic(
+                    tuple(names), tuple(round(float(w), 6) for w in found[:-1]), round(float(found[-1]), 6)
+                )
+            )
         models.append(Model(*parts))
     return Calibration(models[0], models[1], {})
 
@@ -458,7 +489,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=0, help="photographs to use; 0: all")
     parser.add_argument("--output", type=Path, help="where the calibration is written")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     started = time.monotonic()
     with (options.photos / "LICENSES.csv").open(newline="", encoding="utf-8") as handle:
         scenes = {Path(row["file"]).stem: row["scene"] for row in csv.DictReader(handle)}

@@ -20,6 +20,9 @@ Grey = NDArray[np.float32]
 _TUKEY = 4.685  # in robust standard deviations: 95% efficiency under normal noise
 _MIN_GAIN = 0.1
 _RIDGE = 1e-3
+_FEW_PIXELS = 64
+_LONGEST_STEP = 4.0  # pixels
+_CONVERGED = 0.02  # pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +49,15 @@ def frame(box: tuple[float, float, float, float], width: int, height: int) -> Ma
     return np.array([[sx, 0.0, x0 + 0.5 * sx], [0.0, sy, y0 + 0.5 * sy], [0.0, 0.0, 1.0]])
 
 
+def inverse(matrix: Matrix) -> Matrix:
+    """The inverse."""
+    return np.asarray(np.linalg.inv(matrix), dtype=np.float64)
+
+
 def mirror(matrix: Matrix) -> Matrix:
     """`matrix` after its argument, a point of the unit square, was mirrored left to right."""
-    return matrix @ np.array([[-1.0, 0.0, 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    flip = np.array([[-1.0, 0.0, 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    return np.asarray(matrix @ flip, dtype=np.float64)
 
 
 def warp(image: Grey, matrix: Matrix, width: int, height: int) -> Grey:
@@ -63,7 +72,9 @@ def warp(image: Grey, matrix: Matrix, width: int, height: int) -> Grey:
     return np.asarray(out, dtype=np.float32)
 
 
-def inside(matrix: Matrix, width: int, height: int, box: tuple[float, float, float, float]) -> NDArray[np.bool_]:
+def inside(
+    matrix: Matrix, width: int, height: int, box: tuple[float, float, float, float]
+) -> NDArray[np.bool_]:
     """Which pixels of a (height, width) raster are sent into `box` by an affine matrix."""
     x = np.arange(width, dtype=np.float64)[None, :]
     y = np.arange(height, dtype=np.float64)[:, None]
@@ -88,11 +99,19 @@ def blur(image: Grey, sigma: float) -> Grey:
     """Gaussian blur; the image itself for sigma under 0.2."""
     if sigma < 0.2:
         return image
-    return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), dtype=np.float32)
+    return np.asarray(
+        cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), dtype=np.float32
+    )
 
 
 def refine(
-    fixed: Grey, moving: Grey, start: Matrix, *, affine: bool, iterations: int, mask: NDArray[np.bool_] | None = None
+    fixed: Grey,
+    moving: Grey,
+    start: Matrix,
+    *,
+    affine: bool,
+    iterations: int,
+    mask: NDArray[np.bool_] | None = None,
 ) -> Refined:
     """Improves an alignment of two grey rasters.
 
@@ -107,56 +126,75 @@ def refine(
     Cost: some 60 microseconds an iteration at 64 x 64.
     """
     height, width = fixed.shape
-    grid_x, grid_y = _grids(width, height)
-    half = max(width, height) / 2
-    dx = np.asarray(cv2.Sobel(moving, cv2.CV_32F, 1, 0, ksize=3, scale=0.125), dtype=np.float32)
-    dy = np.asarray(cv2.Sobel(moving, cv2.CV_32F, 0, 1, ksize=3, scale=0.125), dtype=np.float32)
+    centre = np.array([(width - 1) / 2, (height - 1) / 2])
+    slopes = [
+        np.asarray(cv2.Sobel(moving, cv2.CV_32F, i, 1 - i, ksize=3, scale=0.125), np.float32) for i in (1, 0)
+    ]
     box = pixel_box(moving.shape[1], moving.shape[0])
     matrix, gain, offset = start.copy(), 1.0, 0.0
     for step in range(iterations):
         valid = inside(matrix, width, height, box)
         if mask is not None:
             valid &= mask
-        if int(valid.sum()) < 64:
+        if int(valid.sum()) < _FEW_PIXELS:
             return Refined(matrix, gain, offset, False)
-        warped, gx, gy = (warp(m, matrix, width, height)[valid] for m in (moving, dx, dy))
-        x, y, target = grid_x[valid], grid_y[valid], fixed[valid]
+        warped, gx, gy = (warp(m, matrix, width, height)[valid] for m in (moving, *slopes))
+        target = fixed[valid]
         if step == 0:
             gain, offset = _gain_offset(warped, target)
-        weight = _tukey(target - gain * warped - offset)
-        columns = [warped, np.ones_like(warped), gx, gy, gx * x, gy * y]
-        if affine:
-            columns += [gx * y, gy * x]
-        design = np.stack(columns, axis=0)
-        weighted = design * weight
-        normal = (weighted @ design.T).astype(np.float64)
-        normal[np.diag_indices_from(normal)] *= 1 + _RIDGE
-        normal[np.diag_indices_from(normal)] += 1e-6
-        found = np.linalg.solve(normal, (weighted @ target).astype(np.float64))
+        found = _solve(warped, gx, gy, target, _grids(width, height, valid), (gain, offset), affine)
         gain, offset = float(found[0]), float(found[1])
         if gain < _MIN_GAIN:
             return Refined(matrix, gain, offset, False)
         delta = found[2:] / gain
-        update = np.zeros((3, 3))
-        update[0, 2], update[1, 2] = delta[0], delta[1]
-        update[0, 0], update[1, 1] = delta[2] / half, delta[3] / half
-        if affine:
-            update[0, 1], update[1, 0] = delta[4] / half, delta[5] / half
-        update[:2, 2] -= update[:2, :2] @ np.array([(width - 1) / 2, (height - 1) / 2])
-        limit = float(np.abs(delta).max())
-        if limit > 4.0:
-            update *= 4.0 / limit
-        matrix = matrix + update
-        if limit < 0.02:
+        furthest = float(np.abs(delta).max())
+        delta *= min(1.0, _LONGEST_STEP / max(furthest, 1e-9))
+        matrix = matrix + _as_matrix(delta, max(width, height) / 2, centre)
+        if furthest < _CONVERGED:
             break
     return Refined(matrix, gain, offset, True)
 
 
-def _grids(width: int, height: int) -> tuple[Grey, Grey]:
+def _solve(
+    warped: Grey,
+    gx: Grey,
+    gy: Grey,
+    target: Grey,
+    grids: tuple[Grey, Grey],
+    light: tuple[float, float],
+    affine: bool,
+) -> Matrix:
+    """One robust step: gain, offset, then shift x, shift y, scale x, scale y (and the two shears), times gain."""
+    x, y = grids
+    weight = _tukey(target - np.float32(light[0]) * warped - np.float32(light[1]))
+    columns = [warped, np.ones_like(warped), gx, gy, gx * x, gy * y]
+    if affine:
+        columns += [gx * y, gy * x]
+    design = np.stack(columns, axis=0)
+    weighted = design * weight
+    normal = (weighted @ design.T).astype(np.float64)
+    normal[np.diag_indices_from(normal)] *= 1 + _RIDGE
+    normal[np.diag_indices_from(normal)] += 1e-6
+    return np.asarray(np.linalg.solve(normal, (weighted @ target).astype(np.float64)), dtype=np.float64)
+
+
+def _as_matrix(delta: NDArray[np.float64], half: float, centre: NDArray[np.float64]) -> Matrix:
+    """The change of the alignment: shifts in pixels, scales and shears in pixels at the raster's longer border."""
+    update = np.zeros((3, 3))
+    update[0, 0], update[1, 1] = delta[2] / half, delta[3] / half
+    if len(delta) > 4:
+        update[0, 1], update[1, 0] = delta[4] / half, delta[5] / half
+    update[:2, 2] = delta[:2] - update[:2, :2] @ centre
+    return update
+
+
+def _grids(width: int, height: int, valid: NDArray[np.bool_]) -> tuple[Grey, Grey]:
+    """Positions of the valid pixels, from the centre, in units of half the longer side."""
     half = max(width, height) / 2
     x = ((np.arange(width) - (width - 1) / 2) / half).astype(np.float32)
     y = ((np.arange(height) - (height - 1) / 2) / half).astype(np.float32)
-    return np.broadcast_to(x[None, :], (height, width)), np.broadcast_to(y[:, None], (height, width))
+    shape = (height, width)
+    return np.broadcast_to(x[None, :], shape)[valid], np.broadcast_to(y[:, None], shape)[valid]
 
 
 def _gain_offset(source: Grey, target: Grey) -> tuple[float, float]:
@@ -172,4 +210,4 @@ def _tukey(residual: Grey) -> Grey:
     scale = 1.4826 * float(np.median(np.abs(residual))) + 1.0
     ratio = residual / np.float32(_TUKEY * scale)
     kept = np.maximum(1 - ratio * ratio, 0)
-    return kept * kept
+    return np.asarray(kept * kept, dtype=np.float32)

@@ -100,7 +100,8 @@ def load_calibration(path: str) -> Calibration:
 def _read(path: str) -> Any:  # noqa: ANN401 - whatever the file holds
     if not path:
         return json.loads(SHIPPED.read_bytes())
-    from onceseen.core.files import read_json  # brings Beam's filesystems along: only for a file of the caller's
+    # only here, since it brings Beam's filesystems along
+    from onceseen.core.files import read_json
 
     return read_json(path)
 
@@ -110,7 +111,11 @@ def _model(data: Mapping[str, Any]) -> Model:
 
 
 def _logistic(data: Mapping[str, Any]) -> Logistic:
-    names, weights, bias = tuple(map(str, data["names"])), tuple(map(float, data["weights"])), float(data["bias"])
+    names, weights, bias = (
+        tuple(map(str, data["names"])),
+        tuple(map(float, data["weights"])),
+        float(data["bias"]),
+    )
     if len(names) != len(weights) or any(not w >= 0 for w in weights) or not math.isfinite(bias):
         raise ValueError(f"{len(names)} names, {len(weights)} weights (none may be negative), bias {bias!r}")
     return Logistic(names, weights, bias)

@@ -19,6 +19,7 @@ from onceseen.verify.align import (
     blur,
     frame,
     inside,
+    inverse,
     pixel_box,
     refine,
     scale_of,
@@ -29,6 +30,7 @@ from onceseen.verify.tiles import TileMap, compare_tiles
 _SIGMAS = (0.5, 0.8, 1.1, 1.5, 2.0, 2.6)
 _MOVED_PIXELS = 0.35
 _FEW_TILES = 3
+_EDGE = 0.5  # pixels at the border of a raster that are not compared: bars and encoders smear them
 _LOW_GAIN = 0.1
 _STRONG = 20.0  # grey levels of detail from which tiles weigh the same
 _NOTHING: dict[str, Any] = {
@@ -64,12 +66,18 @@ class Raster:
         return frame(self.box, width, height)
 
     def content_pixels(self) -> tuple[float, float, float, float]:
-        """Box of content, in pixels of this raster, a pixel less at each border that is not its own."""
-        inverse = np.linalg.inv(self.frame())
-        x0, y0 = inverse[0, 0] * self.content[0] + inverse[0, 2], inverse[1, 1] * self.content[1] + inverse[1, 2]
-        x1, y1 = inverse[0, 0] * self.content[2] + inverse[0, 2], inverse[1, 1] * self.content[3] + inverse[1, 2]
-        a0, b0, a1, b1 = pixel_box(self.grey.shape[1], self.grey.shape[0])
-        return max(x0, a0), max(y0, b0), min(x1, a1), min(y1, b1)
+        """Box of the content that it shows, in pixels."""
+        to_pixels = inverse(self.frame())
+        corners = np.array(
+            [[self.content[0], self.content[2]], [self.content[1], self.content[3]], [1.0, 1.0]]
+        )
+        (x0, x1), (y0, y1) = (to_pixels @ corners)[:2]
+        a0, b0, a1, b1 = self.extent()
+        return max(float(x0), a0), max(float(y0), b0), min(float(x1), a1), min(float(y1), b1)
+
+    def extent(self, margin: float = 0.0) -> tuple[float, float, float, float]:
+        """Box of all its pixels, shrunk by a margin."""
+        return pixel_box(self.grey.shape[1], self.grey.shape[0], margin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +91,7 @@ class Settings:
         smooth: Blur of both sides before they are compared, in pixels.
         noise: Grey levels that coding noise may reach.
         equalize: Whether to look for the blur that makes the sharper side like the other.
+        astray: Pixels of the coarser raster from which a refinement is checked against its start.
     """
 
     affine: bool
@@ -91,10 +100,11 @@ class Settings:
     smooth: float
     noise: float
     equalize: bool
+    astray: float
 
 
-THUMBS = Settings(affine=False, iterations=6, tile=8, smooth=0.5, noise=2.0, equalize=False)
-PIXELS = Settings(affine=True, iterations=8, tile=8, smooth=0.8, noise=3.0, equalize=True)
+THUMBS = Settings(affine=False, iterations=6, tile=8, smooth=0.5, noise=2.0, equalize=False, astray=1.0)
+PIXELS = Settings(affine=True, iterations=8, tile=8, smooth=0.8, noise=3.0, equalize=True, astray=2.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +117,7 @@ class Evidence:
         swapped: Whether the fixed raster was b.
         fixed: Fixed raster on the comparison's grid, smoothed.
         moved: The other one, warped, gain and offset applied.
-        valid: Where both are content.
+        valid: Where both pictures are.
         tiles: The comparison.
         ncc: Correlation of detail over all textured tiles.
         median: Weighted median of the tiles' correlation.
@@ -147,39 +157,71 @@ class Evidence:
 
 
 def gather(a: Raster, b: Raster, start: Matrix, settings: Settings) -> Evidence:
-    """Refines the alignment `start` (unit square of b -> of a) and compares."""
-    to_b = np.linalg.inv(b.frame()) @ np.linalg.inv(start) @ a.frame()
+    """Refines the alignment `start` (unit square of b -> of a) and compares.
+
+    Where refinement went far, the start is compared too and the stronger of the two is taken: blocks of a poor JPEG
+    can lead it astray in a picture with little detail.
+    """
+    to_b = inverse(b.frame()) @ inverse(start) @ a.frame()
     swapped = scale_of(to_b) < 1.0
     fixed, moving = (b, a) if swapped else (a, b)
-    initial = np.linalg.inv(to_b) if swapped else to_b
+    initial = inverse(to_b) if swapped else to_b
     ratio = scale_of(initial)
-    smooth_moving = blur(moving.grey, 0.5 * float(np.sqrt(max(ratio * ratio - 1.0, 0.0))))
     height, width = fixed.grey.shape
-    own = inside(np.eye(3), width, height, fixed.content_pixels())
+    own = inside(np.eye(3), width, height, fixed.extent())
     first = blur(fixed.grey, settings.smooth)
-    second = blur(smooth_moving, settings.smooth * ratio)
+    low_pass = 0.5 * float(np.sqrt(max(ratio * ratio - 1.0, 0.0)))
+    second = blur(moving.grey, float(np.hypot(low_pass, settings.smooth * ratio)))
     found = refine(first, second, initial, affine=settings.affine, iterations=settings.iterations, mask=own)
-    matrix = found.matrix
-    norm = fixed.frame() @ np.linalg.inv(matrix) @ np.linalg.inv(moving.frame())
-    norm_b_to_a = np.linalg.inv(norm) if swapped else norm
-    valid = own & inside(matrix, width, height, moving.content_pixels())
-    if not found.ok or int(valid.sum()) < 4 * settings.tile**2:
-        return _nothing(norm_b_to_a, swapped, first, valid)
-    warped = warp(second, matrix, width, height)
+    ends = [found.matrix] if found.ok else []
+    if not found.ok or _travel(initial, found.matrix, width, height) > settings.astray * ratio:
+        ends.append(initial)
+    pair = _Pair(fixed, moving, first, second, own, swapped)
+    return max((_compare(pair, end, settings) for end in ends), key=Evidence.strength)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    fixed: Raster
+    moving: Raster
+    first: Grey
+    second: Grey
+    own: NDArray[np.bool_]
+    swapped: bool
+
+
+def _travel(one: Matrix, other: Matrix, width: int, height: int) -> float:
+    """How far the corners of a raster are apart under two alignments, at most, in pixels of the target."""
+    corners = np.array(
+        [[0, width - 1, width - 1, 0], [0, 0, height - 1, height - 1], [1, 1, 1, 1]], np.float64
+    )
+    return float(np.hypot(*((one - other) @ corners)[:2]).max())
+
+
+def _compare(pair: _Pair, matrix: Matrix, settings: Settings) -> Evidence:
+    """Compares two rasters under an alignment of their pixels, fixed -> moving."""
+    norm = pair.fixed.frame() @ inverse(matrix) @ inverse(pair.moving.frame())
+    norm_b_to_a = inverse(norm) if pair.swapped else norm
+    height, width = pair.first.shape
+    valid = pair.own & inside(matrix, width, height, pair.moving.extent(_EDGE))
+    first = pair.first
+    if int(valid.sum()) < 4 * settings.tile**2:
+        return Evidence(
+            norm_b_to_a, False, pair.swapped, first, first, valid, None, gain=1.0, offset=0.0, **_NOTHING
+        )
+    warped = warp(pair.second, matrix, width, height)
     if settings.equalize:
         first, warped = _equalize(first, warped, valid)
-    gain, offset = _robust_gain(first, warped, valid, found.gain, found.offset)
+    gain, offset = _robust_gain(first, warped, valid)
     # where one side is blown out or crushed there is nothing to compare: both are cut to what both can show
     lowest, highest = max(0.0, offset), min(255.0, 255.0 * gain + offset)
     first = np.clip(first, lowest, highest)
     moved = np.clip(gain * warped + np.float32(offset), lowest, highest)
     tiles = compare_tiles(first, moved, valid, settings.tile, settings.noise)
-    compared = Evidence(norm_b_to_a, True, swapped, first, moved, valid, tiles, gain=gain, offset=offset, **_NOTHING)
-    return _summarise(compared)
-
-
-def _nothing(matrix: Matrix, swapped: bool, fixed: Grey, valid: NDArray[np.bool_]) -> Evidence:
-    return Evidence(matrix, False, swapped, fixed, fixed, valid, None, gain=1.0, offset=0.0, **_NOTHING)
+    found = Evidence(
+        norm_b_to_a, True, pair.swapped, first, moved, valid, tiles, gain=gain, offset=offset, **_NOTHING
+    )
+    return _summarise(found)
 
 
 def _equalize(p: Grey, q: Grey, valid: NDArray[np.bool_]) -> tuple[Grey, Grey]:
@@ -213,20 +255,23 @@ def blur_box(image: Grey) -> Grey:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
 
 
-def _robust_gain(p: Grey, q: Grey, valid: NDArray[np.bool_], gain: float, offset: float) -> tuple[float, float]:
-    """Gain and offset of q to p by a few reweighted least squares."""
-    x, y = q[valid].astype(np.float64), p[valid].astype(np.float64)
-    for _ in range(3):
-        residual = y - gain * x - offset
-        scale = 1.4826 * float(np.median(np.abs(residual))) + 1.0
-        weight = 1.0 / (1.0 + (residual / (2 * scale)) ** 2)
+def _robust_gain(p: Grey, q: Grey, valid: NDArray[np.bool_]) -> tuple[float, float]:
+    """Gain and offset of q to p by reweighted least squares, on at most some 16,000 pixels."""
+    step = 1 + int(valid.sum()) // 16_384
+    x, y = q[valid][::step].astype(np.float64), p[valid][::step].astype(np.float64)
+    weight = np.ones(len(x))
+    gain, offset = 1.0, 0.0
+    for _ in range(4):
         total = float(weight.sum())
         mx, my = float(weight @ x) / total, float(weight @ y) / total
         variance = float(weight @ ((x - mx) ** 2)) / total
         if variance < 1.0:
             return 1.0, my - mx
-        gain = float(weight @ ((x - mx) * (y - my))) / total / variance
+        gain = max(float(weight @ ((x - mx) * (y - my))) / total / variance, _LOW_GAIN / 2)
         offset = my - gain * mx
+        residual = y - gain * x - offset
+        scale = 1.4826 * float(np.median(np.abs(residual))) + 1.0
+        weight = 1.0 / (1.0 + (residual / (2 * scale)) ** 2)
     return gain, offset
 
 

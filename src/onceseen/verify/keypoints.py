@@ -59,8 +59,12 @@ def find_keypoints(grey: Grey) -> Keypoints:
     found, descriptors = sift.detectAndCompute(image, None)
     if not found:
         return Keypoints(np.zeros((0, 4)), np.zeros((0, 128), np.float32))
-    points = np.array([(k.pt[0], k.pt[1], k.size, np.deg2rad(k.angle), k.response) for k in found], dtype=np.float64)
-    order = np.lexsort((points[:, 3], points[:, 2], points[:, 1], points[:, 0], -points[:, 4]))[:MAX_KEYPOINTS]
+    points = np.array(
+        [(k.pt[0], k.pt[1], k.size, np.deg2rad(k.angle), k.response) for k in found], dtype=np.float64
+    )
+    order = np.lexsort((points[:, 3], points[:, 2], points[:, 1], points[:, 0], -points[:, 4]))[
+        :MAX_KEYPOINTS
+    ]
     vectors = np.asarray(descriptors, dtype=np.float32)[order]
     vectors = np.sqrt(vectors / np.maximum(vectors.sum(axis=1, keepdims=True), 1e-6))
     return Keypoints(points[order, :4], np.asarray(vectors, dtype=np.float32))
@@ -80,6 +84,7 @@ def fit(a: Keypoints, b: Keypoints, shape: tuple[int, int]) -> KeypointFit | Non
     source, target = a.points[pairs[:, 0]], b.points[pairs[:, 1]]
     diagonal = float(np.hypot(*shape))
     support = _best_similarity(source, target, _LOOSE * diagonal)
+    matrix: Matrix | None = None
     for limit in (_LOOSE * diagonal / 2, 2 * _TIGHT, _TIGHT, _TIGHT):
         if int(support.sum()) < 6:
             return None
@@ -89,7 +94,7 @@ def fit(a: Keypoints, b: Keypoints, shape: tuple[int, int]) -> KeypointFit | Non
         reached = source[:, :2] @ matrix[:2, :2].T + matrix[:2, 2]
         support = np.hypot(*(reached - target[:, :2]).T) <= limit
     inliers = source[support, :2]
-    if len(inliers) < 6:
+    if matrix is None or len(inliers) < 6:
         return None
     extent = inliers.max(axis=0) - inliers.min(axis=0)
     return KeypointFit(matrix, len(inliers), len(pairs), float(extent.prod()) / (shape[0] * shape[1]))
@@ -109,7 +114,9 @@ def _match(p: NDArray[np.float32], q: NDArray[np.float32]) -> NDArray[np.int64]:
     return np.stack([kept, order[kept, 0]], axis=1).astype(np.int64)
 
 
-def _best_similarity(source: NDArray[np.float64], target: NDArray[np.float64], limit: float) -> NDArray[np.bool_]:
+def _best_similarity(
+    source: NDArray[np.float64], target: NDArray[np.float64], limit: float
+) -> NDArray[np.bool_]:
     """Matches that support the similarity of the best-supported single match; the first among equals."""
     scale = target[:, 2] / source[:, 2]
     angle = target[:, 3] - source[:, 3]

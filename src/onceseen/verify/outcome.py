@@ -13,12 +13,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from onceseen.verify.align import Matrix, frame, inside
+from onceseen.verify.align import Matrix, frame, inside, inverse
 from onceseen.verify.evidence import Evidence, Raster
 from onceseen.verify.overlay import Difference
+from onceseen.verify.sides import WHOLE_BOX
 
 _GRID = 96
 _SAME = 0.95
+_BARS = 0.03
+_BIT_MORE = (-0.004, -0.004, 1.004, 1.004)  # what an alignment may be off by
 _SEAM_POINTS = 96
 _SEAM_MARGIN = 0.04
 _SEAM_SHARE = 0.6
@@ -60,20 +63,23 @@ def describe(
         whole_a: Raster of the whole of a, for seams.
         whole_b: Raster of the whole of b.
     """
-    common_a = _common(np.linalg.inv(evidence.matrix), a.content, b.content)
-    common_b = _common(evidence.matrix, b.content, a.content)
+    back = inverse(evidence.matrix)
+    held_a, held_b = _common(back, a.content), _common(evidence.matrix, b.content)
+    inside_a, inside_b = _common(back, WHOLE_BOX), _common(evidence.matrix, WHOLE_BOX)
     lost = difference.lost
     own_a, own_b = difference.own_p, difference.own_q
     if evidence.swapped:
         own_a, own_b = own_b, own_a
-    area_a, area_b = _area(a.content), _area(b.content)
-    seam = _seams(whole_b, evidence.matrix, a.content) or _seams(whole_a, np.linalg.inv(evidence.matrix), b.content)
+    seam = _seams(whole_b, evidence.matrix, a.content) or _seams(whole_a, back, b.content)
+    bars = max(
+        (1 - inside_a) - (1 - held_a) * _area(a.content), (1 - inside_b) - (1 - held_b) * _area(b.content)
+    )
     return Outcome(
-        _share(common_a * (1 - lost)),
-        _share(common_b * (1 - lost)),
-        _share(1 - common_a * area_a * (1 - own_a)),
-        _share(1 - common_b * area_b * (1 - own_b)),
-        _name(evidence.matrix, min(common_a, common_b), (area_a, area_b), lost, seam),
+        _share(held_a * (1 - lost)),
+        _share(held_b * (1 - lost)),
+        _share(1 - inside_a * (1 - own_a)),
+        _share(1 - inside_b * (1 - own_b)),
+        _name(evidence.matrix, min(held_a, held_b), bars, lost, seam),
         seam,
     )
 
@@ -86,14 +92,16 @@ def _area(box: tuple[float, float, float, float]) -> float:
     return max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0)
 
 
-def _common(matrix: Matrix, source: tuple[float, float, float, float], target: tuple[float, ...]) -> float:
-    """Share of the box `source` that `matrix` sends into the box `target`, on a grid of 96 x 96."""
-    x0, y0, x1, y1 = target
-    mask = inside(matrix @ frame(source, _GRID, _GRID), _GRID, _GRID, (x0, y0, x1, y1))
-    return float(mask.mean())
+def _common(matrix: Matrix, source: tuple[float, float, float, float]) -> float:
+    """Share of the box `source` that `matrix` sends into the other picture, on a grid of 96 x 96.
+
+    Into all of it, borders too: where its border is a border of both, or a flat part of the scene that trimming took
+    for one, the pixels agree there and nothing is missing.
+    """
+    return float(inside(matrix @ frame(source, _GRID, _GRID), _GRID, _GRID, _BIT_MORE).mean())
 
 
-def _name(matrix: Matrix, common: float, areas: tuple[float, float], lost: float, seam: bool) -> str:
+def _name(matrix: Matrix, common: float, bars: float, lost: float, seam: bool) -> str:
     names = []
     if np.linalg.det(matrix[:2, :2]) < 0:
         names.append("mirrored")
@@ -104,7 +112,7 @@ def _name(matrix: Matrix, common: float, areas: tuple[float, float], lost: float
         names.append("collage")
     elif common < _SAME:
         names.append("cropped")
-    if abs(areas[0] - areas[1]) > 1 - _SAME:
+    if bars > _BARS:
         names.append("letterboxed")
     if lost > 0.005:
         names.append("overlaid")
@@ -119,7 +127,7 @@ def _seams(host: Raster, into_own: Matrix, content: tuple[float, float, float, f
         into_own: (3, 3) unit square of the host -> unit square of the other.
         content: The other's content box.
     """
-    to_host = np.linalg.inv(host.frame()) @ np.linalg.inv(into_own)
+    to_host = inverse(host.frame()) @ inverse(into_own)
     x0, y0, x1, y1 = content
     corners = np.array([[x0, x1, x1, x0], [y0, y0, y1, y1], [1.0, 1.0, 1.0, 1.0]])
     points = (to_host @ corners)[:2].T

@@ -22,6 +22,8 @@ _NEAR = 18.0  # levels of any channel: coding noise
 _LAYERS = 3
 _BIN = 24
 _LITTLE = 0.01
+_SIZEABLE = 0.15
+_THICK = 3  # pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Difference:
         lost: What differs.
         own_p: Part of it that is the first side's.
         own_q: Part of it that is the second side's.
-        natural: Part of it that no layer explains.
+        natural: Part of it that no layer explains and that is thicker than the seams of letters.
     """
 
     lost: float
@@ -87,8 +89,14 @@ def explain(
             # soft edges of letters are a mixture: a pixel beside a drawn one is drawn
             drawn |= owned & (np.asarray(cv2.dilate(layer, np.ones((3, 3), np.uint8))) > 0)
     own_p = float((mask & owner_p).sum())
-    natural = float((mask & ~drawn).sum())
+    natural = float(_thick(mask & ~drawn).sum())
     return Difference(count / total, own_p / total, (count - own_p) / total, natural / total), drawn
+
+
+def _thick(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The parts of a mask that hold 3 x 3 pixels: things, not the seams of letters."""
+    opened = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((_THICK, _THICK), np.uint8))
+    return np.asarray(opened) > 0
 
 
 def drawn_tiles(tiles: TileMap, drawn: NDArray[np.bool_], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -116,7 +124,9 @@ def _owned_by_first(
     Parts are connected and of one sign, so that a word replaced by another is as much the one side's as the other's.
     """
     grey_p, grey_q = (np.asarray(m.mean(axis=2), dtype=np.float32) for m in (p, q))
-    slopes = [np.hypot(cv2.Sobel(g, cv2.CV_32F, 1, 0), cv2.Sobel(g, cv2.CV_32F, 0, 1)) for g in (grey_p, grey_q)]
+    slopes = [
+        np.hypot(cv2.Sobel(g, cv2.CV_32F, 1, 0), cv2.Sobel(g, cv2.CV_32F, 0, 1)) for g in (grey_p, grey_q)
+    ]
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
     chosen = np.zeros(mask.shape, dtype=bool)
     for part in (mask & (grey_p > grey_q), mask & (grey_p <= grey_q)):
@@ -133,22 +143,38 @@ def _owned_by_first(
 def _explained(s: NDArray[np.float32], t: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Which pixels s (n, 3) up to three layers over t (n, 3) explain."""
     left = np.ones(len(s), dtype=bool)
+    colours = []
     for _ in range(_LAYERS):
         if int(left.sum()) < 16:
             break
-        flat, mixed = _flat(s, left), _blend(s, t, left)
-        best = flat if int((flat & left).sum()) >= int((mixed & left).sum()) else mixed
-        left &= ~best
+        colour = _common_colour(s[left])
+        flat, mixed = np.abs(s - colour).max(axis=1) < _NEAR, _blend(s, t, left)
+        if int((flat & left).sum()) >= int((mixed & left).sum()):
+            if float((flat & left).mean()) > _SIZEABLE:
+                colours.append(colour)
+            left &= ~flat
+        else:
+            left &= ~mixed
+    if len(colours) > 1:  # letters and their outline: the soft edges between them are mixtures of the two
+        left &= ~_between(s, colours[0], colours[1])
     return ~left
 
 
-def _flat(s: NDArray[np.float32], left: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Pixels near the most frequent colour."""
-    bins = (s[left] // _BIN).astype(np.int64)
+def _common_colour(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The most frequent colour."""
+    bins = (np.clip(pixels, 0, 255) // _BIN).astype(np.int64)
     codes = (bins[:, 0] * 32 + bins[:, 1]) * 32 + bins[:, 2]
-    common = np.bincount(np.maximum(codes, 0), minlength=1).argmax()
-    colour = np.median(s[left][codes == common], axis=0)
-    near: NDArray[np.bool_] = np.abs(s - colour).max(axis=1) < _NEAR
+    common = codes == np.bincount(codes).argmax()
+    return np.asarray(np.median(pixels[common], axis=0), dtype=np.float32)
+
+
+def _between(
+    s: NDArray[np.float32], one: NDArray[np.float32], other: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """Pixels near the straight line from one colour to another."""
+    way = other - one
+    place = np.clip((s - one) @ way / (float(way @ way) + 1e-6), 0, 1)
+    near: NDArray[np.bool_] = np.abs(s - one - place[:, None] * way).max(axis=1) < _NEAR
     return near
 
 

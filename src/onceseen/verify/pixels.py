@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onceseen.core.config import VerifyConfig
-from onceseen.verify.align import Grey, Matrix, blur, mirror, scale_of, warp
+from onceseen.verify.align import Grey, Matrix, blur, inverse, mirror, scale_of, warp
 from onceseen.verify.calibration import Calibration
 from onceseen.verify.evidence import PIXELS, Evidence, Raster, Settings, gather, without
 from onceseen.verify.keypoints import KeypointFit, find_keypoints, fit
@@ -132,10 +132,10 @@ def _colour_difference(
     """What differs, in colour, on the comparison's grid, and the evidence without what was drawn."""
     if evidence.tiles is None or not evidence.tiles.bad.any():
         return NO_DIFFERENCE, evidence
-    matrix = np.linalg.inv(b.frame()) @ np.linalg.inv(evidence.matrix) @ a.frame()
+    matrix = inverse(b.frame()) @ inverse(evidence.matrix) @ a.frame()
     fixed, moving = (rgb_b, rgb_a) if evidence.swapped else (rgb_a, rgb_b)
     if evidence.swapped:
-        matrix = np.linalg.inv(matrix)
+        matrix = inverse(matrix)
     mask = differing(evidence.fixed, evidence.moved, evidence.valid, evidence.tiles)
     height, width = fixed.shape[:2]
     ratio = scale_of(matrix)
@@ -155,11 +155,11 @@ def _by_keypoints(a: Raster, b: Raster) -> list[tuple[Matrix, KeypointFit]]:
     straight = fit(points_b, points_a, b.grey.shape[:2])
     found = []
     if straight is not None:
-        found.append((a.frame() @ straight.matrix @ np.linalg.inv(b.frame()), straight))
+        found.append((a.frame() @ straight.matrix @ inverse(b.frame()), straight))
     if straight is None or straight.inliers < _ENOUGH_INLIERS:
         flipped = fit(find_keypoints(np.ascontiguousarray(b.grey[:, ::-1])), points_a, b.grey.shape[:2])
         if flipped is not None:
-            found.append((mirror(a.frame() @ flipped.matrix @ np.linalg.inv(b.frame())), flipped))
+            found.append((mirror(a.frame() @ flipped.matrix @ inverse(b.frame())), flipped))
     return sorted(found, key=lambda f: -f[1].inliers)[:1]
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from onceseen.verify.align import Grey, Matrix, blur, frame
+from onceseen.verify.align import Grey, Matrix, blur, frame, inverse
 from onceseen.verify.sides import Region, Side
 
 SMALL = 24
@@ -50,10 +50,10 @@ def band(thumb: Grey) -> Grey:
 
 def box_to_box(source: Region, target: Region, mirrored: bool) -> Matrix:
     """Alignment that lays the box of `source` on the box of `target`."""
-    inner = frame(target.box, 1, 1) @ np.linalg.inv(frame(source.box, 1, 1))
+    inner = frame(target.box, 1, 1) @ inverse(frame(source.box, 1, 1))
     if not mirrored:
         return inner
-    flip = frame(source.box, 1, 1) @ np.diag([-1.0, 1.0, 1.0]) @ np.linalg.inv(frame(source.box, 1, 1))
+    flip = frame(source.box, 1, 1) @ np.diag([-1.0, 1.0, 1.0]) @ inverse(frame(source.box, 1, 1))
     return np.asarray(inner @ flip, dtype=np.float64)
 
 
@@ -81,7 +81,7 @@ def crops(a: Side, b: Side) -> list[Hypothesis]:
             found.append(inner)
         outer = _search(b, a, j, i, mirrored)
         if outer is not None:
-            matrix = np.linalg.inv(outer.matrix)
+            matrix = inverse(outer.matrix)
             found.append(Hypothesis(matrix, i, j, mirrored, True, outer.score))
     return sorted(found, key=lambda h: -h.score)
 
@@ -114,8 +114,8 @@ def _search(a: Side, b: Side, i: int, j: int, mirrored: bool) -> Hypothesis | No
     inner = frame((x / SMALL, y / SMALL, (x + w) / SMALL, (y + h) / SMALL), 1, 1)
     if mirrored:
         inner = inner @ np.diag([-1.0, 1.0, 1.0])
-    box = frame(ra.box, 1, 1) @ np.linalg.inv(frame((0.0, 0.0, 1.0, 1.0), 1, 1)) @ inner
-    matrix = np.asarray(box @ np.linalg.inv(frame(rb.box, 1, 1)), dtype=np.float64)
+    box = frame(ra.box, 1, 1) @ inverse(frame((0.0, 0.0, 1.0, 1.0), 1, 1)) @ inner
+    matrix = np.asarray(box @ inverse(frame(rb.box, 1, 1)), dtype=np.float64)
     return Hypothesis(matrix, i, j, mirrored, True, value)
 
 

@@ -22,7 +22,7 @@ _PLAUSIBLE_BAND = 0.25
 _PLAUSIBLE_CROP = 0.30
 _PLAUSIBLE_PDQ = 80
 _PLAUSIBLE_COSINE = 0.5
-_CLEAR = 2.5
+_CLEAR = 3.5  # of at most 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +67,17 @@ def raster(side: Side, region: int) -> Raster:
 def align(a: Side, b: Side, known: Signals) -> tuple[Evidence, Hypothesis] | None:
     """The best alignment of two thumbs, or None where nothing is plausible."""
     found: list[tuple[Evidence, Hypothesis]] = []
-    straight = identities(a, b)
-    for hypothesis in straight[:2]:
+    for hypothesis in identities(a, b)[:2]:
         if hypothesis.score >= _PLAUSIBLE_BAND or known.pdq_distance <= _PLAUSIBLE_PDQ:
             found.append((_look(a, b, hypothesis), hypothesis))
-    best = max(found, key=lambda f: f[0].strength(), default=None)
-    if best is not None and best[0].strength() > _CLEAR:
-        return best
+            if found[-1][0].strength() > _CLEAR:
+                return found[-1]
     if known.cosine is None or known.cosine >= _PLAUSIBLE_COSINE:
         for hypothesis in crops(a, b)[:2]:
             if hypothesis.score >= _PLAUSIBLE_CROP:
                 found.append((_look(a, b, hypothesis), hypothesis))
+                if found[-1][0].strength() > _CLEAR:
+                    break
     return max(found, key=lambda f: f[0].strength(), default=None)
 
 

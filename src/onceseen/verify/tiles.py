@@ -74,8 +74,12 @@ def compare_tiles(p: Grey, q: Grey, valid: NDArray[np.bool_], side: int, noise: 
     """
     rows, columns = _tile_corners(valid, side)
     tp, tq = _cut(p, rows, columns, side), _cut(q, rows, columns, side)
-    gx = _cut(np.asarray(cv2.Sobel(p, cv2.CV_32F, 1, 0, ksize=3, scale=0.125), np.float32), rows, columns, side)
-    gy = _cut(np.asarray(cv2.Sobel(p, cv2.CV_32F, 0, 1, ksize=3, scale=0.125), np.float32), rows, columns, side)
+    gx = _cut(
+        np.asarray(cv2.Sobel(p, cv2.CV_32F, 1, 0, ksize=3, scale=0.125), np.float32), rows, columns, side
+    )
+    gy = _cut(
+        np.asarray(cv2.Sobel(p, cv2.CV_32F, 0, 1, ksize=3, scale=0.125), np.float32), rows, columns, side
+    )
     mean_gap = np.abs(tp.mean(axis=1) - tq.mean(axis=1))
     basis = _plane_basis(side)
     dp, dq = tp - (tp @ basis.T) @ basis, tq - (tq @ basis.T) @ basis
@@ -85,13 +89,28 @@ def compare_tiles(p: Grey, q: Grey, valid: NDArray[np.bool_], side: int, noise: 
     stronger = np.maximum(energy_p, energy_q)
     textured = stronger > noise * noise
     ncc = np.where(textured, cross / np.sqrt(energy_p * energy_q + 0.25 * noise**2 * stronger + 1e-9), 0.0)
-    local = np.clip(cross / (energy_q + 1e-9), 0.6, 1.6)  # clipping and vignettes change the gain from place to place
+    local = np.clip(
+        cross / (energy_q + 1e-9), 0.6, 1.6
+    )  # clipping and vignettes change the gain from place to place
     difference = energy_p + local**2 * energy_q - 2 * local * cross
     bad = (textured & (ncc < _GOOD_NCC) & (difference > noise * noise)) | (mean_gap > _FAR_MEAN)
     places = (rows - rows.min(initial=0)) // side, (columns - columns.min(initial=0)) // side
     shift, gained, around = _displacements(dp, dq * local[:, None], gx, gy, noise, places)
     return TileMap(
-        rows, columns, ncc, textured, bad, np.sqrt(stronger), energy_p, energy_q, cross, difference, shift, gained, around, side
+        rows=rows,
+        columns=columns,
+        ncc=ncc,
+        textured=textured,
+        bad=bad,
+        weight=np.sqrt(stronger),
+        energy_p=energy_p,
+        energy_q=energy_q,
+        cross=cross,
+        difference=difference,
+        shift=shift,
+        gained=gained,
+        around=around,
+        side=side,
     )
 
 
