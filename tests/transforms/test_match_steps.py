@@ -6,21 +6,21 @@ from collections.abc import Callable, Sequence
 
 import apache_beam as beam
 import numpy as np
-import pyarrow as pa
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.test_pipeline import TestPipeline
 
-from onceseen.core.files import read_json, read_table, write_table
+from onceseen.core.files import read_json, read_table
 from onceseen.core.records import node_id
-from onceseen.core.schemas import PAIRS
 from onceseen.jobs.decisions import Decisions
 from onceseen.jobs.match.candidates import FindCandidatePairs, Pass
 from onceseen.jobs.match.classes import FindExactClasses
-from onceseen.jobs.match.clustering import ClusterDuplicates, ClusterPlan, ProposeCompletions
+from onceseen.jobs.match.clustering import ClusterDuplicates, ClusterPlan
 from onceseen.jobs.match.components import LabelComponents
+from onceseen.jobs.match.judged import write_judged
 from onceseen.jobs.match.pairs_table import WritePairs
+from onceseen.jobs.match.proposals import ProposeCompletions, ProposeLooks
 from onceseen.jobs.match.recall import MeasureRecall, recall_path, write_queries
 from onceseen.jobs.match.training import make_cells
 from onceseen.jobs.match.work import WorkFiles
@@ -93,8 +93,13 @@ def test_recall_is_measured_against_exact_search(feature_run: FeatureRun) -> Non
     assert read_json(recall_path(feature_run.layout))["candidate_recall"] < 0.7
 
 
-def _judge(run: FeatureRun, rows: Sequence[tuple[int, int, bool, float, float]]) -> None:
-    """Writes judged pairs ((shard, row) as node ids a < b, verified, coverages) where VerifyPairs would."""
+def _judge(
+    run: FeatureRun,
+    rows: Sequence[tuple[int, int, bool, float, float]],
+    doubtful: bool = False,
+    step: str = "judged-0",
+) -> None:
+    """Writes judged pairs (node ids a < b, verified, coverages) where VerifyPairs would."""
     by_shard: dict[int, list[dict[str, object]]] = {}
     for a, b, verified, coverage_a, coverage_b in rows:
         ids = [f"{n >> 32:05d}/{n & 0xFFFFFFFF:04d}" for n in (a, b)]
@@ -114,11 +119,11 @@ def _judge(run: FeatureRun, rows: Sequence[tuple[int, int, bool, float, float]])
                 "node_b": b,
                 "foreign_a": 0.0,
                 "foreign_b": 0.0,
+                "doubtful": doubtful,
             }
         )
     for number, found in by_shard.items():
-        path = WorkFiles(run.layout).path("judged-0", number, "parquet")
-        write_table(path, pa.Table.from_pylist(found, schema=PAIRS))
+        write_judged(run.layout, step, number, found)
 
 
 def _cluster(run: FeatureRun, said: Decisions | None = None, repeat: int = 1) -> dict[str, dict[str, object]]:
@@ -210,3 +215,36 @@ def test_the_pairs_table_has_stars_and_at_most_so_many_unverified(feature_run: F
     assert len(unverified) == 8
     assert min(r["score"] for r in unverified) >= 0.125, "the best ones are kept"
     assert sum(r["verified"] for r in rows) == 11
+
+
+def _looks(run: FeatureRun, rounds: tuple[str, ...], step: str, patient: bool) -> list[tuple[int, int]]:
+    numbers = tuple(s.number for s in run.shards)
+    _run(
+        lambda p: p | beam.Create([numbers]) | LabelComponents(run.layout, rounds, Decisions(), doubtful=True)
+    )
+    plan = ClusterPlan(run.layout, run.config, rounds, Decisions(), 4, doubtful=True)
+    _apply(run, ProposeLooks(plan, step, patient))
+    return [(a, b) for a, b in WorkFiles(run.layout).read_all([step], 0, PAIR).tolist()]
+
+
+def test_only_doubtful_pairs_of_a_representative_are_looked_at(feature_run: FeatureRun) -> None:
+    """Four copies, all six pairs doubtful: three looks, then none; a later round's word replaces an earlier one's."""
+    _apply(feature_run, FindExactClasses(feature_run.layout, 2))
+    copies = [node_id(0, r) for r in (20, 21, 22, 23)]
+    pairs = [(a, b, False, 1.0, 1.0) for i, a in enumerate(copies) for b in copies[i + 1 :]]
+    _judge(feature_run, pairs, doubtful=True)
+    best = copies[3]  # most bytes per pixel
+    asked = _looks(feature_run, ("judged-0",), "looks-1", patient=True)
+    assert asked == [(other, best) for other in copies[:3]]
+    answers = [
+        (copies[0], best, True, 1.0, 1.0),
+        (copies[1], best, True, 1.0, 1.0),
+        (copies[2], best, False, 1.0, 1.0),
+    ]
+    _judge(feature_run, answers, step="looked-1")
+    rounds = ("judged-0", "looked-1")
+    assert _looks(feature_run, rounds, "looks-2", patient=True) == []
+    verdicts = _cluster(feature_run)
+    assert {v["verdict"] for v in verdicts.values() if v["sample_id"].startswith("00000/002")} == {"keep"}, (
+        "doubt"
+    )

@@ -6,7 +6,7 @@ Best first means, in this order:
    another), as measured by the verified alignments with the other pictures, averaged over them, so that one bad pair
    does not decide;
 2. effective resolution (real detail, not pixel count: an upscaled copy never beats its original);
-3. bytes per pixel (the less compressed);
+3. bytes per pixel (the less compressed; among files of equal pixels the smallest);
 4. a field of the sample's json or parquet row, where `keep.prefer` names one;
 5. sample_id, in UTF-8 byte order.
 
@@ -52,17 +52,18 @@ class Candidate:
 OrderKey = tuple[int, int, float, tuple[int, float, bytes], bytes]
 
 
-def order_key(candidate: Candidate, *, small_first: bool = False) -> OrderKey:
+def order_key(candidate: Candidate, *, small_first: bool = False, smallest: bool = False) -> OrderKey:
     """Sort key, smallest best. A total order, since sample ids are unique.
 
     Args:
         candidate: The sample.
         small_first: Whether small preferred values are better (`keep.prefer: -field`).
+        smallest: Whether fewer bytes per pixel are better: so among files of equal pixels.
     """
     return (
         math.floor(candidate.flaw / CONTAINMENT_STEP + 0.5),
         -_log_step(candidate.sharpness),
-        -round(candidate.bytes_per_pixel, 6),
+        round(candidate.bytes_per_pixel, 6) * (1 if smallest else -1),
         _preference_key(candidate.preference, small_first),
         name_order(candidate.sample_id),
     )

@@ -66,11 +66,20 @@ def component_verdicts(
 
 
 def classes_best_first(members: Sequence[Candidate], keep: KeepConfig) -> dict[int, list[Candidate]]:
-    """Members by class, best first both within each class and among the classes."""
+    """Members by class, best first both within each class and among the classes.
+
+    Within a class all pixels are equal, so more bytes are no better: the smallest file is the one that the others
+    were made from (a PNG of a JPEG holds the JPEG's pixels in six times its bytes).
+    """
     classes: dict[int, list[Candidate]] = defaultdict(list)
-    for member in _ranked(members, keep):
+    for member in members:
         classes[member.head].append(member)
-    return dict(classes)
+    small_first = keep.prefer.startswith("-")
+    inside = {
+        head: sorted(found, key=lambda m: order_key(m, small_first=small_first, smallest=True))
+        for head, found in classes.items()
+    }
+    return {m.head: inside[m.head] for m in _ranked([found[0] for found in inside.values()], keep)}
 
 
 def _ranked(members: Sequence[Candidate], keep: KeepConfig) -> list[Candidate]:

@@ -1,4 +1,4 @@
-"""How many cores and how much memory this process may use: cgroup limits and affinity are respected."""
+"""Cores and memory that this process may use, within cgroup limits and affinity; and threads of the image library."""
 
 from __future__ import annotations
 
@@ -29,3 +29,14 @@ def available_memory() -> int:
                 free = int(line.split()[1]) * 1024
     limit = _CGROUP_MEMORY.read_text().strip() if _CGROUP_MEMORY.exists() else "max"
     return min(free, int(limit)) if limit.isdigit() else free
+
+
+def one_thread_a_call() -> None:
+    """Has OpenCV work on the calling thread alone, in this process.
+
+    We decode and compare many pictures side by side, so threads inside a call only fight each other (measured: twice
+    the processor time); and some of OpenCV's functions give other last bits for another number of threads.
+    """
+    import cv2
+
+    cv2.setNumThreads(1)

@@ -108,7 +108,7 @@ def write_bytes(path: str, data: bytes) -> None:
 
 def write_json(path: str, value: object) -> None:
     """Writes JSON with sorted keys, atomically."""
-    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
 
 
 def read_json(path: str) -> Any:  # noqa: ANN401 - whatever the file holds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 from onceseen.core.config import PipelineConfig
 from onceseen.core.cores import available_cores
 from onceseen.core.features import read_model
-from onceseen.core.files import exists, read_bytes, read_json, remove, write_bytes, write_json
+from onceseen.core.files import exists, is_local, read_bytes, read_json, remove, write_bytes, write_json
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard
 from onceseen.embed import EmbedderSpec, check_device, describe_embedder
@@ -95,7 +96,8 @@ def run_dedup(request: DedupRequest) -> DedupResult:
         CheckError, LockHeldError, JobError, ReconciliationError: The run cannot go on (exit code 1).
     """
     config = _with_threads(request.config)
-    request = replace(request, config=config)
+    sources = tuple(os.path.abspath(s) if is_local(s) else s for s in request.sources)
+    request = replace(request, config=config, sources=sources)
     layout = RunLayout(request.output.rstrip("/") or "/")
     decisions = read_decisions(request.decisions) if request.decisions else DecisionRows()
     model = describe_embedder(config.embed)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import apache_beam as beam
 
 from onceseen.core.config import PipelineConfig
+from onceseen.core.cores import one_thread_a_call
 from onceseen.core.files import exists, read_json
 from onceseen.core.layout import RunLayout
 from onceseen.core.metrics import NAMESPACE, counter
@@ -30,6 +31,10 @@ class _ExtractShardFn(beam.DoFn):
         self._layout = layout
         self._fingerprint = fingerprint
         self._shared = SharedEmbedder(config.embed)
+
+    def setup(self) -> None:
+        """One thread a call: shards are decoded in a pool of threads."""
+        one_thread_a_call()
 
     def process(self, shard: Shard) -> None:
         """Extracts one shard unless that is done."""

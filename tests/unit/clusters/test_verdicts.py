@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from onceseen.clusters import Candidate, Edge, SampleVerdict, component_verdicts
+from onceseen.clusters import Candidate, Edge, SampleVerdict, component_verdicts, worth_a_look
 from onceseen.core.config import KeepConfig
 from onceseen.core.records import Verdict
 
@@ -82,3 +82,18 @@ def test_a_person_may_keep_and_drop() -> None:
     dropped = _decide(members, edges, said={1: Verdict.DROP})
     assert [dropped[n].verdict for n in (1, 2, 3)] == ["drop", "keep", "keep"]
     assert (dropped[1].kind, dropped[1].representative_id) == ("decision", "")
+
+
+def test_among_equal_pixels_the_smallest_file_is_kept() -> None:
+    """A PNG made of a JPEG has its pixels and six times its bytes."""
+    jpeg = Candidate(2, 1, "s/2", 0.0, 100.0, 0.5)
+    png = Candidate(1, 1, "s/1", 0.0, 100.0, 3.0)
+    assert _decide([png, jpeg], [])[2].verdict == Verdict.KEEP
+
+
+def test_only_pairs_with_a_free_class_are_worth_a_look() -> None:
+    taken = _edge(1, 2)
+    assert worth_a_look([1, 2, 3], [taken], [(1, 3), (2, 3)], patient=True) == [(1, 3)]
+    assert worth_a_look([1, 2, 3, 4], [taken], [(2, 3), (3, 4)], patient=True) == [(3, 4)]
+    assert worth_a_look([1, 2, 3], [], [(1, 2), (1, 3), (2, 3)], patient=False) == [(1, 2), (1, 3), (2, 3)]
+    assert worth_a_look([1, 2], [taken], [], patient=False) == []

@@ -122,20 +122,37 @@ def droppable_edges(edges: Records, verify: VerifyConfig) -> list[Edge]:
 
 
 def flaws(edges: Records, verify: VerifyConfig) -> dict[int, float]:
-    """Mean foreign plus missing share of each node over the edges by which one of the two may be dropped.
+    """Mean flaw of each node over the edges by which one of the two may be dropped.
 
-    What a node misses of the other is the other's content that it does not hold (it is a crop); what is foreign in it
-    is not in the other (borders, overlays). A collage's edges allow no drop and do not count.
+    A collage's edges allow no drop and do not count. The mean keeps one bad pair from deciding.
     """
     total: dict[int, float] = {}
     count: dict[int, int] = {}
     for record, edge in zip(edges, droppable_edges(edges, verify), strict=True):
         if not (edge.a_droppable or edge.b_droppable):
             continue
-        for node, foreign, other in (
-            (edge.a, record["foreign_a"], record["coverage_b"]),
-            (edge.b, record["foreign_b"], record["coverage_a"]),
-        ):
-            total[node] = total.get(node, 0.0) + float(foreign) + 1.0 - float(other)
+        covered, foreign = (
+            (float(record[f"{name}_a"]), float(record[f"{name}_b"])) for name in ("coverage", "foreign")
+        )
+        for node, mine, other in ((edge.a, 0, 1), (edge.b, 1, 0)):
+            flaw = pair_flaw(covered[mine], covered[other], foreign[mine])
+            total[node] = total.get(node, 0.0) + flaw
             count[node] = count.get(node, 0) + 1
     return {node: total[node] / count[node] for node in total}
+
+
+def pair_flaw(coverage: float, other_coverage: float, foreign: float) -> float:
+    """What one picture of a pair has too much or too little, as a share of its area or of the other's content.
+
+    Too little: content of the other that it does not show while the other shows all of its own (it is a crop). Too
+    much: what is foreign in it (borders, overlays) beyond content that the other has cropped away, which is no flaw.
+
+    Args:
+        coverage: Share of its content that is in the other.
+        other_coverage: Share of the other's content that is in it.
+        foreign: Share of its area that is not in the other.
+
+    >>> [round(pair_flaw(*x), 2) for x in [(1, 0.9, 0), (0.9, 1, 0.1), (1, 1, 0.3), (0.9, 0.9, 0.1), (0.9, 0.9, 0)]]
+    [0.1, 0.0, 0.3, 0.1, 0.0]
+    """
+    return max(0.0, coverage - other_coverage) + max(0.0, foreign - max(0.0, other_coverage - coverage))

@@ -19,6 +19,7 @@ import apache_beam as beam
 import numpy as np
 
 from onceseen.core.config import PipelineConfig
+from onceseen.core.cores import one_thread_a_call
 from onceseen.core.layout import RunLayout
 from onceseen.core.metrics import NAMESPACE, counter
 from onceseen.core.records import Shard
@@ -100,6 +101,7 @@ class _JudgeShardFn(beam.DoFn):
 
     def setup(self) -> None:
         """Reads what is the same for all shards."""
+        one_thread_a_call()
         self._shards = {s.number: s for s in read_shards(self._layout)}
         self._calibration = load_calibration(self._config.verify.calibration)
 
