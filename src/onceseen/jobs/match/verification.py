@@ -13,13 +13,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import apache_beam as beam
 import numpy as np
 
 from onceseen.core.config import PipelineConfig
-from onceseen.core.cores import one_thread_a_call
+from onceseen.core.cores import available_cores, one_thread_a_call
 from onceseen.core.layout import RunLayout
 from onceseen.core.metrics import NAMESPACE, counter
 from onceseen.core.records import Shard
@@ -185,19 +186,19 @@ class _ShardJudge:
             p.b: p.right.wanted(p.b) for p, _ in doubtful
         }
         pixels = self._pictures.load(wanted)
-        rows = []
-        for pair, first in doubtful:
-            verdict = judge_pixels(
-                pair.left.side(pair.a),
-                pair.right.side(pair.b),
-                pixels[pair.a],
-                pixels[pair.b],
-                first,
-                self._config.verify,
-                self._calibration,
+
+        def judge_one(one: tuple[_Pair, Judgement]) -> Judgement:
+            pair, first = one
+            sides = pair.left.side(pair.a), pair.right.side(pair.b)
+            return judge_pixels(
+                *sides, pixels[pair.a], pixels[pair.b], first, self._config.verify, self._calibration
             )
-            rows.append(_Judged(pair, verdict))
-        return rows
+
+        with ThreadPoolExecutor(available_cores()) as pool:  # OpenCV releases the interpreter lock
+            return [
+                _Judged(pair, found)
+                for (pair, _), found in zip(doubtful, pool.map(judge_one, doubtful), strict=True)
+            ]
 
 
 def _row(pair: _Pair, verdict: Judgement, *, put_off: bool) -> dict[str, object]:
