@@ -18,319 +18,30 @@ from __future__ import annotations
 
 import argparse
 import csv
-import itertools
 import json
 import logging
-import math
 import platform
 import sys
 import time
-import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+from labelled_pairs import REQUIRED, LabelledPair, PairMaker, seeded
 from numpy.typing import NDArray
 
-from onceseen.core.config import EmbedConfig, FingerprintConfig, VerifyConfig
-from onceseen.embed import Embedder, load_embedder
-from onceseen.fingerprint import decode_image, fingerprint_image, view_pixels
-from onceseen.planted.composites import apply_composite
-from onceseen.planted.imaging import RgbImage, encode_jpeg, encode_png
-from onceseen.planted.pages import blank_picture, template_page
-from onceseen.planted.transforms import apply_transform
+from onceseen.core.config import VerifyConfig
 from onceseen.verify.calibration import FORMAT, Calibration, Logistic, Model
-from onceseen.verify.pixels import SecondLook, decide_second, second_look
-from onceseen.verify.sides import WHOLE_BOX, Judgement, Region, Side
-from onceseen.verify.thumbs import FirstLook, decide_first, first_look
+from onceseen.verify.pixels import decide_second
+from onceseen.verify.sides import Judgement
+from onceseen.verify.thumbs import decide_first
 
 ROOT = Path(__file__).resolve().parents[1]
-REQUIRED = ["jpeg30", "jpeg50", "jpeg70", "jpeg90", "png", "webp", "resize_down", "resize_up", "crop10", "crop20", "crop30", "mirrored", "text", "watermark", "logo", "letterbox", "pillarbox", "frame", "grey", "brightness", "contrast"]
-LEARNED = (
-    *REQUIRED,
-    "jpeg8",
-    "jpeg15",
-    "crop50",
-    "mirrored_crop",
-    "colour",
-    "blur",
-    "noise",
-    "strong",
-    "rotation5",
-)
-MEASURED = (*LEARNED, "mirrored_crop_text", "stickers", "rotation90", "screenshot", "collage2", "collage4")
 SAME = ("correlation", "median", "low", "rest", "agree", "still", "calm", "unmoved", "detail", "pdq")
 DRAWN = ("natural", "graphic", "one_sided", "agree")
-CROSS = 6
+CLEARLY_DIFFERENT = 2.9  # of the feature `visible`: 0.5 % of what is compared
 _LOG = logging.getLogger("calibrate")
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """A picture: its features as extract stores them, and its pixels."""
-
-    side: Side
-    rgb: RgbImage
-
-
-@dataclass(frozen=True, slots=True)
-class LabelledPair:
-    """A pair, looked at twice.
-
-    Attributes:
-        label: `copy`, `other` (another picture) or `added` (the same with a thing added); empty: measured alone.
-        kind: The transform, or the kind of negative.
-        unit: What is dealt to one half as a whole: the source, or all pictures of a scene.
-        first: By stored features.
-        second: By pixels.
-        flipped: Whether the looks have the copy as their second side.
-    """
-
-    label: str
-    kind: str
-    unit: str
-    first: FirstLook
-    second: SecondLook
-    flipped: bool
-
-
-class Pictures:
-    """Makes `Shown` pictures as the extract job does."""
-
-    def __init__(self, max_side: int) -> None:
-        """Loads the default embedder on one thread."""
-        self._max_side = max_side
-        self._embedder: Embedder | None = load_embedder(EmbedConfig(device="cpu", threads=1))
-
-    def show(self, data: bytes) -> Shown:
-        """Fingerprints and embeds an encoded picture."""
-        picture = decode_image(data, 1 << 30)
-        found = fingerprint_image(data, picture, FingerprintConfig())
-        view = found.views[0] if found.views else None
-        vectors = self._embed([picture.rgb] + ([view_pixels(picture, view)] if view else []))
-        whole = _region(WHOLE_BOX, found, vectors[0])
-        trimmed = _region(view.box, view, vectors[1]) if view else None
-        side = Side(found.width, found.height, found.blank, found.sharpness, whole, trimmed)
-        return Shown(side, _within(picture.rgb, self._max_side))
-
-    def _embed(self, pictures: list[RgbImage]) -> list[NDArray[np.float32] | None]:
-        if self._embedder is None:
-            return [None] * len(pictures)
-        inputs = np.stack([self._embedder.preprocess(p) for p in pictures])
-        # stored as float16
-        return [v.astype(np.float16).astype(np.float32) for v in self._embedder.embed(inputs)]
-
-
-def _region(box: tuple[float, ...], found: object, vector: NDArray[np.float32] | None) -> Region:
-    bits = [np.frombuffer(getattr(found, name), np.uint8) for name in ("pdq", "pdq_mirrored")]
-    x0, y0, x1, y1 = box
-    return Region(
-        (x0, y0, x1, y1), bits[0], bits[1], found.pdq_quality, found.thumb, vector
-    )
-
-
-def _within(rgb: RgbImage, side: int) -> RgbImage:
-    scale = side / max(rgb.shape[:2])
-    if scale >= 1:
-        return rgb
-    size = max(round(rgb.shape[1] * scale), 1), max(round(rgb.shape[0] * scale), 1)
-    return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-
-
-def _rng(*names: str) -> np.random.Generator:
-    return np.random.Generator(np.random.PCG64(zlib.crc32("/".join(names).encode())))
-
-
-# Negatives made of photographs
-
-
-def other_frame(rgb: RgbImage, rng: np.random.Generator) -> RgbImage:
-    """A smooth warp by 0.35 to 2 % of the longer side, another light and noise: the camera has moved."""
-    height, width = rgb.shape[:2]
-    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    reach = np.float32(math.exp(rng.uniform(math.log(0.0035), math.log(0.02))) * max(height, width))
-    knots = int(rng.integers(3, 7))
-    fields = [
-        cv2.resize(
-            rng.normal(0, 1, (knots, knots)).astype(np.float32),
-            (width, height),
-            interpolation=cv2.INTER_CUBIC,
-        )
-        for _ in range(2)
-    ]
-    maps = x + fields[0] * reach, y + fields[1] * reach
-    out = cv2.remap(rgb, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT).astype(np.float32)
-    out = out * rng.uniform(0.95, 1.05) + rng.normal(0, rng.uniform(1, 4), out.shape)
-    return np.clip(out, 0, 255).astype(np.uint8)
-
-
-def moved_part(rgb: RgbImage, other: RgbImage, rng: np.random.Generator) -> RgbImage:
-    """One or two textured parts, of this or another photograph, pasted with soft edges: a thing was added or moved."""
-    height, width = rgb.shape[:2]
-    out = rgb.astype(np.float32)
-    for _ in range(int(rng.integers(1, 3))):
-        source = (
-            rgb if rng.random() < 0.5 else cv2.resize(other, (width, height), interpolation=cv2.INTER_AREA)
-        )
-        mask = _blob(height, width, rng)
-        for _ in range(20):
-            down, right = int(rng.uniform(0.1, 0.9) * height), int(rng.uniform(0.1, 0.9) * width)
-            part = np.roll(source, (down, right), (0, 1))
-            if part.mean(axis=2)[mask > 0.5].std() > 28:
-                break
-        out = out * (1 - mask[:, :, None]) + part * mask[:, :, None]
-    return np.clip(out, 0, 255).astype(np.uint8)
-
-
-def _blob(height: int, width: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """A soft, wavy ellipse of 1.5 to 10 % of the area."""
-    area = rng.uniform(0.015, 0.1) * height * width
-    long = math.sqrt(area / math.pi * rng.uniform(0.5, 2))
-    short = area / math.pi / long
-    turn = rng.uniform(0, math.pi)
-    x, y = np.meshgrid(
-        np.arange(width) - rng.uniform(0.1, 0.9) * width, np.arange(height) - rng.uniform(0.1, 0.9) * height
-    )
-    u = (x * math.cos(turn) + y * math.sin(turn)) / long
-    v = (-x * math.sin(turn) + y * math.cos(turn)) / short
-    edge = 1 + 0.15 * np.sin(3 * np.arctan2(v, u) + rng.uniform(0, 6))
-    soft = cv2.GaussianBlur((u * u + v * v < edge).astype(np.float32), (0, 0), rng.uniform(0.6, 2.0))
-    return np.asarray(soft, dtype=np.float32)
-
-
-def sky(rng: np.random.Generator) -> RgbImage:
-    """A gradient with faint clouds and sensor noise."""
-    height, width = 300, 400
-    down, right = np.linspace(0, 1, height)[:, None, None], np.linspace(0, 1, width)[None, :, None]
-    top, bottom = (
-        np.array([90, 140, 220]) + rng.normal(0, 12, 3),
-        np.array([190, 210, 240]) + rng.normal(0, 8, 3),
-    )
-    clouds = cv2.GaussianBlur(
-        rng.normal(0, 1, (height, width)).astype(np.float32), (0, 0), rng.uniform(20, 60)
-    )
-    out = top * (1 - down) + bottom * down + right * rng.uniform(-20, 20)
-    out = (
-        out + (clouds / clouds.std() * rng.uniform(0, 8))[:, :, None] + rng.normal(0, 1.5, (height, width, 3))
-    )
-    return np.clip(out, 0, 255).astype(np.uint8)
-
-
-# Pairs
-
-
-class PairMaker:
-    """Makes every labelled pair, source by source."""
-
-    def __init__(
-        self, photos: list[Path], scenes: dict[str, str], further: Path | None, max_side: int
-    ) -> None:
-        """Takes the photographs, their scenes by file name, and a folder of further scenes."""
-        self._photos, self._scenes, self._further = photos, scenes, further
-        self._max_side = max_side
-        self._pictures = Pictures(max_side)
-
-    def all_pairs(self) -> Iterator[LabelledPair]:
-        """Copies, then negatives across photographs and scenes."""
-        kept: list[tuple[str, Shown, Shown]] = []
-        for number, path in enumerate(self._photos):
-            data = path.read_bytes()
-            original = self._pictures.show(data)
-            copies = yield from self._of_one(path.stem, original, data, number)
-            kept.append((path.stem, original, copies[number % len(copies)]))
-            if number % 10 == 9:
-                _LOG.info("%d of %d photographs", number + 1, len(self._photos))
-        yield from self._across(kept)
-        yield from self._scene_pairs([(name, original) for name, original, _ in kept])
-        yield from self._pages()
-        yield from self._flat()
-
-    def _pair(self, label: str, kind: str, unit: str, a: Shown, b: Shown) -> LabelledPair:
-        flipped = b.side.order() < a.side.order()
-        p, q = (b, a) if flipped else (a, b)
-        first = first_look(p.side, q.side)
-        second = second_look(p.side, q.side, p.rgb, q.rgb, self._max_side)
-        return LabelledPair(label, kind, unit, first, second, flipped)
-
-    def _unit(self, name: str) -> str:
-        return self._scenes.get(name, "") or name
-
-    def _of_one(
-        self, name: str, original: Shown, data: bytes, number: int
-    ) -> Iterator[LabelledPair] | list[Shown]:  # a generator that returns the copies
-        unit, rgb = self._unit(name), decode_image(data, 1 << 30).rgb
-        copies: dict[str, Shown] = {}
-        others = [
-            decode_image(self._photos[(number + step) % len(self._photos)].read_bytes(), 1 << 30).rgb
-            for step in (7, 13, 29)
-        ]
-        for kind in (*MEASURED, "left_half", "right_half"):
-            if kind.startswith("collage"):
-                made = apply_composite(kind, [rgb, *others][: int(kind[-1])], _rng(name, kind))
-            else:
-                made = apply_transform(kind, rgb, _rng(name, kind))
-            copies[kind] = self._pictures.show(made.data)
-            yield self._pair("copy" if kind in LEARNED else "", kind, unit, copies[kind], original)
-        made = apply_composite("picture_in_picture", [rgb, others[0]], _rng(name, "inset"))
-        yield self._pair("added", "picture in picture", unit, self._pictures.show(made.data), original)
-        for turn in range(2):
-            for label, kind in (("other", "warped frame"), ("added", "moved part")):
-                changed = self._changed(kind, rgb, others[0], _rng(name, kind, str(turn)))
-                yield self._pair(label, kind, unit, self._pictures.show(changed), original)
-        yield self._pair("other", "halves", unit, copies["left_half"], copies["right_half"])
-        return [original, *(copies[k] for k in ("crop20", "text", "jpeg50", "blur", "crop50", "grey"))]
-
-    def _changed(self, kind: str, rgb: RgbImage, other: RgbImage, rng: np.random.Generator) -> bytes:
-        """A frame or a part in which at least 1.2 % of the pixels clearly differ."""
-        for _ in range(10):
-            out = other_frame(rgb, rng) if kind == "warped frame" else moved_part(rgb, other, rng)
-            if (np.abs(out.astype(np.int16) - rgb).max(axis=2) > 40).mean() > 0.012:
-                break
-        return encode_jpeg(out, int(rng.integers(75, 96))).data
-
-    def _across(self, kept: list[tuple[str, Shown, Shown]]) -> Iterator[LabelledPair]:
-        """For each photograph, the photographs of the other unit that are nearest by embedding: the hard ones."""
-        vectors = np.stack([k[1].side.whole.embedding for k in kept])
-        order = np.argsort(-(vectors @ vectors.T), axis=1, kind="stable")
-        for i, (name, _, copy) in enumerate(kept):
-            near = [j for j in order[i] if self._unit(kept[j][0]) != self._unit(name)][:CROSS]
-            for j in near:
-                yield self._pair("other", "cross-source", self._unit(name), copy, kept[j][1])
-
-    def _scene_pairs(self, kept: list[tuple[str, Shown]]) -> Iterator[LabelledPair]:
-        groups: dict[str, list[Shown]] = defaultdict(list)
-        for name, original in kept:
-            if self._scenes.get(name):
-                groups[self._scenes[name]].append(original)
-        if self._further is not None:
-            for folder in sorted(p for p in self._further.iterdir() if p.is_dir()):
-                groups[f"further/{folder.name}"] += [
-                    self._pictures.show(p.read_bytes()) for p in sorted(folder.iterdir())
-                ]
-        for scene, members in sorted(groups.items()):
-            pairs = list(itertools.combinations(members, 2))
-            for a, b in pairs[:: max(len(pairs) // 40, 1)]:
-                yield self._pair("other", f"scene {scene}", scene, a, b)
-
-    def _pages(self) -> Iterator[LabelledPair]:
-        pages = [template_page(_rng("page", str(k))) for k in range(16)]
-        shown = [self._pictures.show(encode_png(p).data) for p in pages]
-        for k, page in enumerate(pages):
-            unit = f"page {k}"
-            for kind in ("jpeg50", "webp", "resize_down", "grey"):
-                copy = self._pictures.show(apply_transform(kind, page, _rng(unit, kind)).data)
-                yield self._pair("copy", f"page {kind}", unit, copy, shown[k])
-            for step in (1, 2, 5):
-                yield self._pair("other", "page, other text", unit, shown[k], shown[(k + step) % len(pages)])
-
-    def _flat(self) -> Iterator[LabelledPair]:
-        for kind, make in (("sky", lambda k: sky(_rng("sky", str(k)))), ("blank", blank_picture)):
-            shown = [self._pictures.show(encode_jpeg(make(k), 90).data) for k in range(10)]
-            for i, j in itertools.combinations(range(len(shown)), 2):
-                yield self._pair("other", kind, f"{kind} {i}", shown[i], shown[j])
 
 
 # Learning
@@ -385,6 +96,8 @@ def learn_calibration(pairs: list[LabelledPair]) -> Calibration:
         parts = []
         for names, negative in (((*SAME, *extra), "other"), (DRAWN, "added")):
             taken = [(p, f) for p, f in known if p.label in ("copy", negative)]
+            if negative == "added":  # what has been added is asked only where something differs
+                taken = [(p, f) for p, f in taken if f["visible"] < CLEARLY_DIFFERENT]
             rows = np.array([[f[n] for n in names] for _, f in taken])
             truth = np.array([p.label == "copy" for p, _ in taken])
             found = learn(rows, truth, _balance([p for p, _ in taken]))
@@ -467,7 +180,7 @@ def measure(pairs: list[LabelledPair], verdicts: list[Judgement], config: Verify
 
 def _halves(pairs: list[LabelledPair]) -> dict[str, int]:
     units = sorted({p.unit for p in pairs})
-    order = _rng("split").permutation(len(units))
+    order = seeded("split").permutation(len(units))
     return {units[k]: place % 2 for place, k in enumerate(order)}
 
 
@@ -511,11 +224,11 @@ def main() -> None:
     for name, again in (("stored features, then pixels", True), ("stored features alone", False)):
         judged = [verdict(p, config, learned[half[p.unit]], again) for p in pairs]
         report[name] = measure(pairs, judged, config)
-    doubtful = [decide_first(p.first, config, learned[half[p.unit]]).doubtful for p in pairs]
-    by_label: dict[str, list[bool]] = defaultdict(list)
-    for pair, doubt in zip(pairs, doubtful, strict=True):
-        by_label[pair.label or "measured alone"].append(doubt)
-    report["share read again"] = {k: round(sum(v) / len(v), 4) for k, v in sorted(by_label.items())}
+    doubtful: dict[str, list[bool]] = defaultdict(list)
+    for pair in pairs:
+        judged_once = decide_first(pair.first, config, learned[half[pair.unit]])
+        doubtful[pair.label if pair.label in ("copy", "added") else pair.kind].append(judged_once.doubtful)
+    report["share read again"] = {k: round(sum(v) / len(v), 4) for k, v in sorted(doubtful.items())}
     _LOG.info("%.0f s", time.monotonic() - started)
     if options.output:
         shipped = {**_as_json(learn_calibration(pairs)), "provenance": report}

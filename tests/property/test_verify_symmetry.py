@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import cv2
 import numpy as np
 from hypothesis import HealthCheck, given, settings
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from onceseen.planted.imaging import decode_rgb, encode_jpeg
-from onceseen.verify import judge
+from onceseen.verify import judge, judge_pixels
 from unit.verify.pictures import CALIBRATION, CONFIG, Shown, final, photo, show
 
 NAMES = ("animal-bison", "farm-owl", "nature-swans", "monument-taj-mahal")
@@ -66,3 +68,32 @@ def test_better_evidence_never_lowers_a_score(gain: dict[str, float], base: floa
         before = dict.fromkeys(names, base)
         after = {n: base + gain.get(n, 0.0) for n in names}
         assert model.score(after) >= model.score(before)
+
+
+@RELAXED
+@given(
+    st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    st.integers(0, 1000),
+    st.sampled_from(["noise", "flat", "photo"]),
+)
+def test_no_picture_is_too_small_or_too_odd(
+    size: tuple[int, int], other: tuple[int, int], seed: int, kind: str
+) -> None:
+    rng = np.random.Generator(np.random.PCG64(seed))
+    pictures = []
+    for width, height in (size, other):
+        if kind == "photo":
+            rgb = cv2.resize(photo("farm-owl"), (width, height), interpolation=cv2.INTER_AREA)
+        elif kind == "noise":
+            rgb = rng.integers(0, 256, (height, width, 3))
+        else:
+            rgb = np.full((height, width, 3), rng.integers(0, 256, 3))
+        pictures.append(show(np.asarray(rgb, dtype=np.uint8), False))
+    a, b = pictures
+    first = judge(a[0], b[0], CONFIG, CALIBRATION)
+    forced = dataclasses.replace(first, doubtful=True)
+    judged = judge_pixels(a[0], b[0], a[1], b[1], forced, CONFIG, CALIBRATION)
+    assert 0 <= judged.score <= 1
+    if kind != "photo":
+        assert not judged.verified or a[0] == b[0]

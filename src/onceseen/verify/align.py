@@ -23,6 +23,7 @@ _RIDGE = 1e-3
 _FEW_PIXELS = 64
 _LONGEST_STEP = 4.0  # pixels
 _CONVERGED = 0.02  # pixels
+_MOST_STRETCH = 1.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +151,18 @@ def refine(
         furthest = float(np.abs(delta).max())
         delta *= min(1.0, _LONGEST_STEP / max(furthest, 1e-9))
         matrix = matrix + _as_matrix(delta, max(width, height) / 2, centre)
+        if not _plausible(matrix, start):
+            return Refined(start, gain, offset, False)
         if furthest < _CONVERGED:
             break
     return Refined(matrix, gain, offset, True)
+
+
+def _plausible(matrix: Matrix, start: Matrix) -> bool:
+    """Whether a refinement has neither folded nor stretched its start beyond what a search can be off by."""
+    change = matrix[:2, :2] @ np.linalg.inv(start[:2, :2])
+    stretch = np.linalg.svd(change, compute_uv=False)
+    return bool(np.linalg.det(change) > 0 and stretch[0] < _MOST_STRETCH and stretch[1] > 1 / _MOST_STRETCH)
 
 
 def _solve(

@@ -103,7 +103,7 @@ class Settings:
     astray: float
 
 
-THUMBS = Settings(affine=False, iterations=6, tile=8, smooth=0.5, noise=2.0, equalize=False, astray=1.0)
+THUMBS = Settings(affine=True, iterations=8, tile=8, smooth=0.5, noise=2.0, equalize=False, astray=1.0)
 PIXELS = Settings(affine=True, iterations=8, tile=8, smooth=0.8, noise=3.0, equalize=True, astray=2.0)
 
 

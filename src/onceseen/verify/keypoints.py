@@ -20,6 +20,7 @@ _RATIO = 0.8
 _LOOSE = 0.04  # of the diagonal: a single match's orientation is rough
 _TIGHT = 3.0  # pixels
 _MAX_STRETCH = 2.0
+_MAX_SCALE = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,10 @@ def _best_similarity(
     return chosen
 
 
+def _in_range(stretch: NDArray[np.float64]) -> bool:
+    return bool(stretch[0] < _MAX_SCALE and stretch[1] > 1 / _MAX_SCALE)
+
+
 def _least_squares(source: NDArray[np.float64], target: NDArray[np.float64]) -> Matrix | None:
     """Affine map by least squares; None where it folds, stretches or mirrors beyond what a copy does."""
     centre = source.mean(axis=0)
@@ -141,7 +146,7 @@ def _least_squares(source: NDArray[np.float64], target: NDArray[np.float64]) -> 
     solved = np.linalg.solve(normal, design.T @ target).T
     linear = solved[:, :2]
     stretch = np.linalg.svd(linear, compute_uv=False)
-    if np.linalg.det(linear) <= 0 or stretch[0] > _MAX_STRETCH * stretch[1]:
+    if np.linalg.det(linear) <= 0 or stretch[0] > _MAX_STRETCH * stretch[1] or not _in_range(stretch):
         return None
     matrix = np.eye(3)
     matrix[:2, :2] = linear

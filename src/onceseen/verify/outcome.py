@@ -2,7 +2,7 @@
 
 Transforms, joined by `+`: `identity`, `mirrored`, `rotated`, `cropped` (one shows a part of the other), `letterboxed`
 (one has uniform borders that the other has not), `overlaid` (a few tiles differ), `collage` (the common part ends at a
-seam inside the other picture), `none` (nothing common was found).
+seam inside the other picture, or one has a picture in it that the other has not), `none` (nothing common was found).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Outcome:
         foreign_a: Share of a's area not in b.
         foreign_b: Share of b's area not in a.
         transform: Its name.
-        composite: Whether the common part ends at a seam inside either picture.
+        composite: Whether either holds another picture beside or inside the common part.
     """
 
     coverage_a: float
@@ -70,7 +70,7 @@ def describe(
     own_a, own_b = difference.own_p, difference.own_q
     if evidence.swapped:
         own_a, own_b = own_b, own_a
-    seam = _seams(whole_b, evidence.matrix, a.content) or _seams(whole_a, back, b.content)
+    seam = difference.inset or _seams(whole_b, evidence.matrix, a.content) or _seams(whole_a, back, b.content)
     bars = max(
         (1 - inside_a) - (1 - held_a) * _area(a.content), (1 - inside_b) - (1 - held_b) * _area(b.content)
     )

@@ -22,6 +22,8 @@ _NEAR = 18.0  # levels of any channel: coding noise
 _LAYERS = 3
 _BIN = 24
 _LITTLE = 0.01
+_INSET_SIDE = 0.15  # of the width, and of the height
+_INSET_FILLED = 0.88  # a disc fills 0.79 of its box
 _SIZEABLE = 0.15
 _THICK = 3  # pixels
 
@@ -35,12 +37,14 @@ class Difference:
         own_p: Part of it that is the first side's.
         own_q: Part of it that is the second side's.
         natural: Part of it that no layer explains and that is thicker than the seams of letters.
+        inset: Whether part of it fills a large upright rectangle: a picture in the picture.
     """
 
     lost: float
     own_p: float
     own_q: float
     natural: float
+    inset: bool = False
 
     def natural_share(self) -> float:
         """Share of what differs that no layer explains; little where little differs."""
@@ -90,7 +94,24 @@ def explain(
             drawn |= owned & (np.asarray(cv2.dilate(layer, np.ones((3, 3), np.uint8))) > 0)
     own_p = float((mask & owner_p).sum())
     natural = float(_thick(mask & ~drawn).sum())
-    return Difference(count / total, own_p / total, (count - own_p) / total, natural / total), drawn
+    other = count - own_p
+    return Difference(count / total, own_p / total, other / total, natural / total, _has_inset(mask)), drawn
+
+
+def _has_inset(mask: NDArray[np.bool_]) -> bool:
+    """Whether a part of the mask, its holes filled, fills an upright rectangle of 0.15 of both sides or more."""
+    height, width = mask.shape
+    reach = max(3, max(height, width) // 32)
+    closed = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((reach, reach), np.uint8))
+    outlines, _ = cv2.findContours(
+        np.asarray(closed, dtype=np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
+    )
+    for outline in outlines:
+        _, _, wide, high = cv2.boundingRect(outline)
+        large = min(wide / width, high / height) >= _INSET_SIDE
+        if large and cv2.contourArea(outline) >= _INSET_FILLED * (wide - 1) * (high - 1):
+            return True
+    return False
 
 
 def _thick(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

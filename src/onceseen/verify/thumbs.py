@@ -18,6 +18,7 @@ from onceseen.verify.sides import Judgement, Side
 MIN_PDQ_QUALITY = 50
 CLOSE_PDQ = 62  # no cross-source pair of 20 million was nearer (facts measured on photographs)
 CLOSE_COSINE = 0.72
+STRIKING_COSINE = 0.9
 _PLAUSIBLE_BAND = 0.25
 _PLAUSIBLE_CROP = 0.30
 _PLAUSIBLE_PDQ = 80
@@ -38,6 +39,10 @@ class Signals:
     pdq_distance: int
     pdq_quality: int
     cosine: float | None
+
+    def striking(self) -> bool:
+        """Whether PDQ or the embedding is so close that the pictures are read even if no alignment was found."""
+        return self.pdq_distance <= CLOSE_PDQ or (self.cosine is not None and self.cosine >= STRIKING_COSINE)
 
     def independent(self) -> bool:
         """Whether PDQ or the embedding agrees by itself."""
@@ -181,11 +186,11 @@ def decide_first(look: FirstLook, config: VerifyConfig, calibration: Calibration
     """The judgement of a first look."""
     known, outcome = look.known, look.outcome
     if look.features is None or outcome is None:
-        return unrelated(known, doubtful=known.independent() and not look.blank)
+        return unrelated(known, doubtful=known.striking() and not look.blank)
     score = calibration.thumbs.score(look.features)
     certain = score >= config.certain_score and plain(outcome) and known.independent()
     verified = score >= config.min_score and known.independent() and sound(known) and not outcome.composite
-    doubtful = (config.doubt_score <= score or known.independent()) and not certain
+    doubtful = (score >= config.doubt_score or known.striking()) and not certain
     return judgement(known, outcome, score, verified=verified, doubtful=doubtful)
 
 

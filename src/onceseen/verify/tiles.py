@@ -117,7 +117,7 @@ def compare_tiles(p: Grey, q: Grey, valid: NDArray[np.bool_], side: int, noise: 
 def _tile_corners(valid: NDArray[np.bool_], side: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Corners of whole tiles inside `valid`, the raster of tiles anchored at the corner of its bounding box."""
     ys, xs = np.flatnonzero(valid.any(axis=1)), np.flatnonzero(valid.any(axis=0))
-    if not ys.size:
+    if not ys.size or min(valid.shape) < side:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     rows = np.arange(ys[0], ys[-1] + 2 - side, side)
     columns = np.arange(xs[0], xs[-1] + 2 - side, side)
@@ -132,6 +132,8 @@ def _tile_corners(valid: NDArray[np.bool_], side: int) -> tuple[NDArray[np.int64
 
 
 def _cut(image: Grey, rows: NDArray[np.int64], columns: NDArray[np.int64], side: int) -> NDArray[np.float64]:
+    if not rows.size:
+        return np.zeros((0, side * side))
     view = np.lib.stride_tricks.sliding_window_view(image, (side, side))
     return view[rows, columns].reshape(rows.size, side * side).astype(np.float64)
 
