@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+import multiprocessing
 import zlib
 from collections import defaultdict
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -106,9 +109,8 @@ class Pictures:
     """Makes `Shown` pictures as the extract job does."""
 
     def __init__(self, max_side: int) -> None:
-        """Loads the default embedder on one thread."""
+        """Keeps pixels with no side over `max_side`."""
         self._max_side = max_side
-        self._embedder: Embedder | None = load_embedder(EmbedConfig(device="cpu", threads=1))
 
     def show(self, data: bytes) -> Shown:
         """Fingerprints and embeds an encoded picture."""
@@ -121,12 +123,21 @@ class Pictures:
         side = Side(found.width, found.height, found.blank, found.sharpness, whole, trimmed)
         return Shown(side, _within(picture.rgb, self._max_side))
 
-    def _embed(self, pictures: list[RgbImage]) -> list[NDArray[np.float32] | None]:
-        if self._embedder is None:
-            return [None] * len(pictures)
-        inputs = np.stack([self._embedder.preprocess(p) for p in pictures])
+    def _embed(self, pictures: list[RgbImage]) -> list[NDArray[np.float32]]:
+        embedder = _embedder()
         # stored as float16
-        return [v.astype(np.float16).astype(np.float32) for v in self._embedder.embed(inputs)]
+        vectors = embedder.embed(np.stack([embedder.preprocess(p) for p in pictures])).astype(np.float16)
+        return list(vectors.astype(np.float32))
+
+
+@cache
+def _embedder() -> Embedder:
+    """The bundled model, once a process, on one thread."""
+    cv2.setNumThreads(1)
+    loaded = load_embedder(EmbedConfig(device="cpu", threads=1))
+    if loaded is None:
+        raise ValueError("the default embed.model is 'none'; expected a model")
+    return loaded
 
 
 def _region(
@@ -238,20 +249,27 @@ class PairMaker:
         self._max_side = max_side
         self._pictures = Pictures(max_side)
 
-    def all_pairs(self) -> Iterator[LabelledPair]:
-        """Copies, then negatives across photographs and scenes."""
+    def all_pairs(self, processes: int) -> Iterator[LabelledPair]:
+        """Copies, then negatives across photographs and scenes; the same for any number of processes."""
         kept: list[tuple[str, Shown, Shown]] = []
-        for number, path in enumerate(self._photos):
-            data = path.read_bytes()
-            original = self._pictures.show(data)
-            copies = yield from self._of_one(path.stem, original, data, number)
-            kept.append((path.stem, original, copies[number % len(copies)]))
-            if number % 10 == 9:
-                _LOG.info("%d of %d photographs", number + 1, len(self._photos))
+        with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+            for number, (pairs, original, copy) in enumerate(pool.map(self.of_one, range(len(self._photos)))):
+                yield from pairs
+                kept.append((self._photos[number].stem, original, copy))
+                if number % 10 == 9:
+                    _LOG.info("%d of %d photographs", number + 1, len(self._photos))
         yield from self._across(kept)
         yield from self._scene_pairs([(name, original) for name, original, _ in kept])
         yield from self._pages()
         yield from self._flat()
+
+    def of_one(self, number: int) -> tuple[list[LabelledPair], Shown, Shown]:
+        """The pairs of one photograph, itself, and one of its copies for pairs with others."""
+        data = self._photos[number].read_bytes()
+        original = self._pictures.show(data)
+        pairs: list[LabelledPair] = []
+        copies = self._of_one(self._photos[number].stem, original, data, number, pairs)
+        return pairs, original, copies[number % len(copies)]
 
     def _pair(self, label: str, kind: str, unit: str, a: Shown, b: Shown) -> LabelledPair:
         flipped = b.side.order() < a.side.order()
@@ -264,8 +282,8 @@ class PairMaker:
         return self._scenes.get(name, "") or name
 
     def _of_one(
-        self, name: str, original: Shown, data: bytes, number: int
-    ) -> Generator[LabelledPair, None, list[Shown]]:
+        self, name: str, original: Shown, data: bytes, number: int, pairs: list[LabelledPair]
+    ) -> list[Shown]:
         unit, rgb = self._unit(name), decode_image(data, MAX_PIXELS).rgb
         copies: dict[str, Shown] = {}
         others = [
@@ -278,16 +296,18 @@ class PairMaker:
             else:
                 made = apply_transform(kind, rgb, seeded(name, kind))
             copies[kind] = self._pictures.show(made.data)
-            yield self._pair(
-                "copy" if kind in (*REQUIRED, *BEYOND) else "", kind, unit, copies[kind], original
+            pairs.append(
+                self._pair("copy" if kind in (*REQUIRED, *BEYOND) else "", kind, unit, copies[kind], original)
             )
         made = apply_composite("picture_in_picture", [rgb, others[0]], seeded(name, "inset"))
-        yield self._pair("added", "picture in picture", unit, self._pictures.show(made.data), original)
+        pairs.append(
+            self._pair("added", "picture in picture", unit, self._pictures.show(made.data), original)
+        )
         for turn in range(2):
             for label, kind in (("other", "warped frame"), ("added", "moved part")):
                 changed = self._changed(kind, rgb, others[0], seeded(name, kind, str(turn)))
-                yield self._pair(label, kind, unit, self._pictures.show(changed), original)
-        yield self._pair("other", "halves", unit, copies["left_half"], copies["right_half"])
+                pairs.append(self._pair(label, kind, unit, self._pictures.show(changed), original))
+        pairs.append(self._pair("other", "halves", unit, copies["left_half"], copies["right_half"]))
         return [original, *(copies[k] for k in ("crop20", "text", "jpeg50", "blur", "crop50", "grey"))]
 
     def _changed(self, kind: str, rgb: RgbImage, other: RgbImage, rng: np.random.Generator) -> bytes:

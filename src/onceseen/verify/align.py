@@ -24,6 +24,7 @@ _FEW_PIXELS = 64
 _LONGEST_STEP = 4.0  # pixels
 _CONVERGED = 0.02  # pixels
 _MOST_STRETCH = 1.6
+_MANY_PIXELS = 40_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +133,10 @@ def refine(
         np.asarray(cv2.Sobel(moving, cv2.CV_32F, i, 1 - i, ksize=3, scale=0.125), np.float32) for i in (1, 0)
     ]
     box = pixel_box(moving.shape[1], moving.shape[0])
+    wanted = _thinned(height, width) if mask is None else mask & _thinned(height, width)
     matrix, gain, offset = start.copy(), 1.0, 0.0
     for step in range(iterations):
-        valid = inside(matrix, width, height, box)
-        if mask is not None:
-            valid &= mask
+        valid = inside(matrix, width, height, box) & wanted
         if int(valid.sum()) < _FEW_PIXELS:
             return Refined(matrix, gain, offset, False)
         warped, gx, gy = (warp(m, matrix, width, height)[valid] for m in (moving, *slopes))
@@ -156,6 +156,15 @@ def refine(
         if furthest < _CONVERGED:
             break
     return Refined(matrix, gain, offset, True)
+
+
+def _thinned(height: int, width: int) -> NDArray[np.bool_]:
+    """All pixels of a small raster, every second one each way of a large one: enough for six parameters."""
+    mask = np.ones((height, width), dtype=bool)
+    if height * width > _MANY_PIXELS:
+        mask[1::2] = False
+        mask[:, 1::2] = False
+    return mask
 
 
 def _plausible(matrix: Matrix, start: Matrix) -> bool:

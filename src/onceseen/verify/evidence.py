@@ -30,6 +30,7 @@ from onceseen.verify.tiles import TileMap, compare_tiles
 _SIGMAS = (0.5, 0.8, 1.1, 1.5, 2.0, 2.6)
 _MOVED_PIXELS = 0.35
 _FEW_TILES = 3
+_GAIN_PIXELS = 8192
 _EDGE = 0.5  # pixels at the border of a raster that are not compared: bars and encoders smear them
 _LOW_GAIN = 0.1
 _STRONG = 20.0  # grey levels of detail from which tiles weigh the same
@@ -256,8 +257,11 @@ def blur_box(image: Grey) -> Grey:
 
 
 def _robust_gain(p: Grey, q: Grey, valid: NDArray[np.bool_]) -> tuple[float, float]:
-    """Gain and offset of q to p by reweighted least squares, on at most some 16,000 pixels."""
-    step = 1 + int(valid.sum()) // 16_384
+    """Gain and offset of q to p by reweighted least squares, on some thousands of pixels at most.
+
+    Few enough that no library splits the sums over threads, which would change their last bits.
+    """
+    step = 1 + int(valid.sum()) // _GAIN_PIXELS
     x, y = q[valid][::step].astype(np.float64), p[valid][::step].astype(np.float64)
     weight = np.ones(len(x))
     gain, offset = 1.0, 0.0

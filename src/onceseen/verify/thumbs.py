@@ -20,6 +20,7 @@ CLOSE_PDQ = 62  # no cross-source pair of 20 million was nearer (facts measured 
 CLOSE_COSINE = 0.72
 STRIKING_COSINE = 0.9
 _PLAUSIBLE_BAND = 0.25
+_RIVAL = 0.7  # of the best hypothesis: what is worth a look beside it
 _PLAUSIBLE_CROP = 0.30
 _PLAUSIBLE_PDQ = 80
 _PLAUSIBLE_COSINE = 0.5
@@ -72,8 +73,10 @@ def raster(side: Side, region: int) -> Raster:
 def align(a: Side, b: Side, known: Signals) -> tuple[Evidence, Hypothesis] | None:
     """The best alignment of two thumbs, or None where nothing is plausible."""
     found: list[tuple[Evidence, Hypothesis]] = []
-    for hypothesis in identities(a, b)[:2]:
-        if hypothesis.score >= _PLAUSIBLE_BAND or known.pdq_distance <= _PLAUSIBLE_PDQ:
+    straight = identities(a, b)
+    least = max(_PLAUSIBLE_BAND, _RIVAL * straight[0].score)
+    for place, hypothesis in enumerate(straight[:2]):
+        if hypothesis.score >= least or (place == 0 and known.pdq_distance <= _PLAUSIBLE_PDQ):
             found.append((_look(a, b, hypothesis), hypothesis))
             if found[-1][0].strength() > _CLEAR:
                 return found[-1]
