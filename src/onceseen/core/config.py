@@ -236,6 +236,8 @@ class VerifyConfig:
         min_coverage: Share of a picture's content that the other must hold before it may be dropped for it.
         min_kept_coverage: Share of the other that the common region must make up: under it the other is a collage.
         local_features: Whether doubtful pairs are read again at all.
+        every_doubtful: Whether all doubtful pairs are read again, not only those whose answer decides who is kept:
+            for measuring recall by pairs.
         max_side: Longest side, in pixels, at which pictures are compared when read again.
         max_unverified: Unverified candidates a sample that the pairs table keeps.
         rounds: Rounds in which representatives of one component that were never compared are compared.
@@ -248,6 +250,7 @@ class VerifyConfig:
     min_coverage: float = 0.85
     min_kept_coverage: float = 0.35
     local_features: bool = True
+    every_doubtful: bool = False
     max_side: int = 384
     max_unverified: int = 8
     rounds: int = 1

@@ -128,9 +128,15 @@ def _removal_lines(evaluation: Evaluation) -> list[str]:
 
 
 def _recall_lines(copies: CopyRecall) -> list[str]:
-    names = f"{'transform':<28}{'pairs':>7}{'found':>8}  {'95% interval':<15}{'not compared':>13}"
+    names = (
+        f"{'transform':<28}{'pairs':>7}{'joined':>8}{'found':>8}  {'95% interval':<15}{'not compared':>13}"
+    )
     header = f"  {names}{'micro-AP':>10}"
-    lines = ["(ii) Copies found from their originals (verified pairs)", header, _recall_line(copies.overall)]
+    lines = [
+        "(ii) Copies and their originals: joined (one representative, or verified), found (verified directly)",
+        header,
+        _recall_line(copies.overall),
+    ]
     lines += [_recall_line(row) for row in copies.by_transform]
     lines.append(
         f"  {copies.false_pairs:,} scored pairs of an original and a picture without a common source"
@@ -144,7 +150,8 @@ def _recall_line(row: TransformRecall) -> str:
     name = row.transform if row.whole else f"{row.transform} (part)"
     missing = row.verified.total - row.scored
     return (
-        f"  {name:<28}{row.verified.total:>7,}{decimal(row.verified.value):>8}  {interval:<15}{missing:>13,}"
+        f"  {name:<28}{row.verified.total:>7,}{decimal(row.joined.value):>8}{decimal(row.verified.value):>8}"
+        f"  {interval:<15}{missing:>13,}"
         f"{decimal(row.micro_ap):>10}"
     )
 

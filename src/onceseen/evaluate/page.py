@@ -152,11 +152,11 @@ def _card(
 def _transforms(copies: CopyRecall) -> Markup:
     rows = [_transform_row(row) for row in (copies.overall, *copies.by_transform)]
     lead = (
-        "Pairs of a copy and its original that the run verified. Pairs that were never compared count as "
-        "missed. A part is a collage or the like, which need not be found."
+        "Pairs of a copy and its original: joined (under one representative, or verified) and verified directly. "
+        "Pairs that were never compared count as missed. A part is a collage or the like, which need not be found."
     )
-    header = ("Transform", "Pairs", "Found", "95% interval", "Not compared", "micro-AP")
-    return section("transforms", "Copies found, by transform", lead, table(header, rows, (1, 2, 3, 4, 5)))
+    header = ("Transform", "Pairs", "Joined", "Verified", "95% interval", "Not compared", "micro-AP")
+    return section("transforms", "Copies found, by transform", lead, table(header, rows, (1, 2, 3, 4, 5, 6)))
 
 
 def _transform_row(row: TransformRecall) -> tuple[Markup | str, ...]:
@@ -164,6 +164,7 @@ def _transform_row(row: TransformRecall) -> tuple[Markup | str, ...]:
     return (
         tag("span", tag("code", row.transform), None if row.whole else " part"),
         count(row.verified.total),
+        fraction(row.joined.value),
         fraction(row.verified.value),
         NONE if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}",
         count(row.verified.total - row.scored),

@@ -27,6 +27,8 @@ class TransformRecall:
         transform: Its name.
         whole: Whether the copies show one source alone; collages do not.
         verified: Pairs copy - original that are verified.
+        joined: Of these pairs, those under one representative, or verified: within a group only pairs with the
+            representative are read again, so a joined pair need not have been compared directly.
         scored: Of these pairs, how many have a score at all.
         micro_ap: With the other transforms' true pairs left out.
     """
@@ -34,6 +36,7 @@ class TransformRecall:
     transform: str
     whole: bool
     verified: Rate
+    joined: Rate
     scored: int
     micro_ap: float | None
 
@@ -42,6 +45,7 @@ class TransformRecall:
         return {
             "whole": self.whole,
             "recall": self.verified.to_json(),
+            "joined": self.joined.to_json(),
             "scored": self.scored,
             "not_compared": self.verified.total - self.scored,
             "micro_ap": None if self.micro_ap is None else round(self.micro_ap, 6),
@@ -99,6 +103,7 @@ class _TruePair:
     transform: str
     whole: bool
     known: ScoredPair | None
+    joined: bool
 
 
 def measure_copies(verdicts: Mapping[str, VerdictRow], truth: Truth, pairs: ClassPairs) -> CopyRecall:
@@ -108,7 +113,7 @@ def measure_copies(verdicts: Mapping[str, VerdictRow], truth: Truth, pairs: Clas
     """
     judged = {i for i, row in verdicts.items() if row.verdict != Verdict.FAILED}
     originals = {s: [i for i in ids if i in judged] for s, ids in truth.originals.items()}
-    true_pairs = _true_pairs(judged, originals, truth, pairs)
+    true_pairs = _true_pairs({i: verdicts[i].representative_id for i in judged}, originals, truth, pairs)
     false_scores = _false_scores(judged, originals, truth, pairs)
     kinds: dict[tuple[bool, str], list[_TruePair]] = defaultdict(list)
     for pair in true_pairs:
@@ -119,7 +124,7 @@ def measure_copies(verdicts: Mapping[str, VerdictRow], truth: Truth, pairs: Clas
 
 
 def _true_pairs(
-    judged: set[str], originals: Mapping[str, Sequence[str]], truth: Truth, pairs: ClassPairs
+    judged: Mapping[str, str | None], originals: Mapping[str, Sequence[str]], truth: Truth, pairs: ClassPairs
 ) -> list[_TruePair]:
     found = []
     for sample_id, labels in truth.labels.items():
@@ -131,7 +136,9 @@ def _true_pairs(
                 continue
             known = [k for k in (pairs.find(sample_id, r) for r in references) if k is not None]
             best = ScoredPair(max(k.score for k in known), any(k.verified for k in known)) if known else None
-            found.append(_TruePair(transform, truth.is_whole(sample_id), best))
+            together = any(judged[r] == judged[sample_id] for r in references)
+            joined = together or (best is not None and best.verified)
+            found.append(_TruePair(transform, truth.is_whole(sample_id), best, joined))
     return found
 
 
@@ -175,6 +182,7 @@ def _row(
         name,
         whole,
         Rate(sum(k.verified for k in scored), len(found)),
+        Rate(sum(p.joined for p in found), len(found)),
         len(scored),
         average_precision(ranking, len(found)),
     )

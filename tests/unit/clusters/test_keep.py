@@ -27,7 +27,7 @@ def test_resolution_beats_bytes() -> None:
 
 
 def test_small_differences_are_noise() -> None:
-    assert _best(BASE, _other(flaw=0.01, sharpness=401.0, bytes_per_pixel=0.6)) == "s/0"
+    assert _best(BASE, _other(flaw=0.004, sharpness=401.0, bytes_per_pixel=0.6)) == "s/0"
 
 
 def test_bytes_beat_the_preferred_field() -> None:

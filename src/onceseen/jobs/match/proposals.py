@@ -43,10 +43,12 @@ class ProposeLooks(beam.PTransform):
     plan: ClusterPlan
     step: str
     patient: bool
+    every: bool = False
 
     def expand(self, shards: beam.PCollection[Shard]) -> beam.PCollection[None]:
         """Decides components provisionally and asks."""
-        return _propose(shards, self.plan, self.step, patient_looks if self.patient else all_looks)
+        proposer = patient_looks if self.patient else all_looks
+        return _propose(shards, self.plan, self.step, every_doubtful if self.every else proposer)
 
 
 @dataclass(eq=False)
@@ -91,6 +93,12 @@ def patient_looks(members: Sequence[Participant], edges: Records, plan: ClusterP
 def all_looks(members: Sequence[Participant], edges: Records, plan: ClusterPlan) -> Records:
     """All doubtful pairs of one component that can still matter."""
     return _looks(members, edges, plan, patient=False)
+
+
+def every_doubtful(members: Sequence[Participant], edges: Records, plan: ClusterPlan) -> Records:
+    """All doubtful pairs of one component, whether they decide anything or not."""
+    doubtful = edges[edges["doubtful"]]
+    return pair_records(doubtful["a"], doubtful["b"])
 
 
 def _looks(members: Sequence[Participant], edges: Records, plan: ClusterPlan, *, patient: bool) -> Records:

@@ -146,7 +146,8 @@ class MatchJob:
             name = f"{len(rounds)}"
             asked, looked = f"looks-{name}", f"looked-{name}"
             patient = number < _LOOK_ROUNDS - 1
-            self._step(f"looks {name}", ProposeLooks(plan, asked, patient))
+            every = self.config.verify.every_doubtful
+            self._step(f"looks {name}", ProposeLooks(plan, asked, patient, every))
             if not WorkFiles(self.layout).paths(asked):
                 break
             self._step(
