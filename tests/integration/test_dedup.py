@@ -42,10 +42,7 @@ def test_kept_members_are_the_inputs_bytes_and_dropped_ones_are_gone(demo: Path,
         added = [n for n in after if n.endswith(".onceseen.json")]
         assert {n: h for n, h in after.items() if n not in added} == {n: before[n] for n in kept}
         assert [n for n in after if n not in added] == kept, "same order"
-        judged = {
-            n.split(".")[0] for n in kept if known[f"{source.stem}/{n.split('.')[0]}"]["verdict"] == "keep"
-        }
-        assert {n.split(".")[0] for n in added} == judged
+        assert {n.split(".")[0] for n in added} == {n.split(".")[0] for n in kept}
 
 
 def test_nothing_is_lost_and_no_source_is_dropped_wrongly(demo: Path, finished: Path) -> None:
@@ -56,8 +53,10 @@ def test_nothing_is_lost_and_no_source_is_dropped_wrongly(demo: Path, finished: 
     assert found["failed"] == sum(found["failed_by"].values()) == 6
     assert main(["evaluate", str(finished), "--truth", str(demo / "manifest.csv")]) == 0
     evaluation = json.loads((finished / "stats" / "evaluation.json").read_text())
-    text = json.dumps(evaluation)
-    assert '"wrong_drops": 0' in text or evaluation["removal"]["wrong_drops"] in (0, []), text[:500]
+    assert evaluation["removal"]["wrong_drops"]["hits"] == 0
+    assert evaluation["removal"]["removed_share_macro"] >= 0.85
+    worse = {"letterbox", "pillarbox", "watermark", "logo", "resize_up"}
+    assert not worse & set(evaluation["removal"]["kept_in_place_of_original"])
 
 
 def test_each_dropped_sample_names_a_compared_pair_and_a_kept_representative(finished: Path) -> None:

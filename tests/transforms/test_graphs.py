@@ -63,7 +63,9 @@ def nodes(feature_run: FeatureRun) -> list[AppliedPTransform]:
 
 def test_labels_do_not_change_with_the_code(nodes: list[AppliedPTransform]) -> None:
     labels = [n.full_label for n in nodes if n.full_label]
-    ours = ["/".join(label.split("/")[:2]) for label in labels if "/" in label and not label.startswith("Shards/")]
+    ours = [
+        "/".join(label.split("/")[:2]) for label in labels if "/" in label and not label.startswith("Shards/")
+    ]
     assert len(ours) > 40
     assert not [label for label in ours if "lambda" in label], "below that are Beam's own steps"
 

@@ -14,7 +14,16 @@ from typing import Any
 from onceseen.core.config import PipelineConfig
 from onceseen.core.cores import available_cores
 from onceseen.core.features import read_model
-from onceseen.core.files import exists, is_local, read_bytes, read_json, remove, write_bytes, write_json
+from onceseen.core.files import (
+    exists,
+    is_local,
+    read_bytes,
+    read_json,
+    remove,
+    remove_temporaries,
+    write_bytes,
+    write_json,
+)
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard
 from onceseen.embed import EmbedderSpec, check_device, describe_embedder
@@ -29,6 +38,7 @@ from onceseen.jobs.rewrite_job import build_rewrite, rewrite_done
 from onceseen.jobs.runner import JobError, Runner
 from onceseen.jobs.state import (
     DONE,
+    JOBS,
     RUNNING,
     Fingerprints,
     RunState,
@@ -185,6 +195,8 @@ class _Dedup:
         if self.request.overwrite:
             self._remove_run()
         state = RunState.load(self.layout)
+        if state is not None and any(state.job(name)[0] == RUNNING for name in JOBS):
+            remove_temporaries(self.layout.root)  # a killed run's half-written files
         if state is None:
             state = RunState.start(self.layout, self.shards, self.request.config, self.model)
             if self.request.features:

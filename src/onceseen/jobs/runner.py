@@ -43,24 +43,28 @@ class Runner:
         """Whether the workers are threads of this very process."""
         return self.is_local and self.config.workers <= 1
 
-    def options(self, name: str) -> PipelineOptions:
-        """Beam options of one job."""
+    def options(self, name: str, *, light: bool = False) -> PipelineOptions:
+        """Beam options of one job; a light one is not worth local worker processes (seconds each to start)."""
         flags = [f"--{option}" for option in self.config.options]
         flags += [f"--job_name=onceseen-{name}", "--no_save_main_session"]
         if self.is_local:
-            flags.append(f"--direct_num_workers={max(1, self.config.workers)}")
-            mode = "in_memory" if self.in_process else "multi_processing"
+            here = light or self.in_process
+            flags.append(f"--direct_num_workers={1 if here else self.config.workers}")
+            mode = "in_memory" if here else "multi_processing"
             flags.append(f"--direct_running_mode={mode}")
         else:
             flags.append(f"--runner={self.config.runner}")
         return PipelineOptions(flags)
 
-    def run(self, name: str, build: Callable[[beam.Pipeline], object]) -> dict[str, int]:
+    def run(
+        self, name: str, build: Callable[[beam.Pipeline], object], *, light: bool = False
+    ) -> dict[str, int]:
         """Builds a pipeline, runs it and waits.
 
         Args:
             name: Job name.
             build: Applies the transforms.
+            light: Whether the work is small beside the start of local worker processes.
 
         Returns:
             The counters in Onceseen's namespace, by name. They are for progress only: results come from files.
@@ -69,7 +73,7 @@ class Runner:
             JobError: If the job does not end in state DONE.
         """
         runner: PipelineRunner | None = FnApiRunner() if self.is_local else None
-        pipeline = beam.Pipeline(runner=runner, options=self.options(name))
+        pipeline = beam.Pipeline(runner=runner, options=self.options(name, light=light))
         build(pipeline)
         result = pipeline.run()
         state = result.wait_until_finish()

@@ -12,6 +12,7 @@ from onceseen.core.files import (
     list_files,
     read_table,
     remove,
+    remove_temporaries,
     write_bytes,
     write_table,
 )
@@ -44,6 +45,14 @@ def test_listing_is_sorted_and_skips_temporaries(tmp_path: Path) -> None:
     remove(str(tmp_path / "b"))
     remove(str(tmp_path / "b"))
     assert not exists(str(tmp_path / "b"))
+
+
+def test_what_killed_writers_left_is_removed(tmp_path: Path) -> None:
+    for name in ("b/2.npy", f"b/{TEMP_MARK}.9.1.npy", f"{TEMP_MARK}.7.2.tar"):
+        write_bytes(str(tmp_path / name), b"")
+    assert remove_temporaries(str(tmp_path)) == 2
+    assert remove_temporaries(str(tmp_path / "nowhere")) == 0
+    assert list_files(str(tmp_path)) == [str(tmp_path / "b" / "2.npy")]
 
 
 def test_names_that_are_not_utf8_are_percent_encoded() -> None:

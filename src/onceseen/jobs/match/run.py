@@ -69,14 +69,14 @@ class MatchJob:
         work.clear()
         return facts
 
-    def _step(self, name: str, transform: beam.PTransform) -> None:
+    def _step(self, name: str, transform: beam.PTransform, *, light: bool = True) -> None:
         self.progress(name)
 
         def build(pipeline: beam.Pipeline) -> None:
             light = [replace(s, files=()) for s in self.shards]
             _ = pipeline | "Shards" >> beam.Create(light) | type(transform).__name__ >> transform
 
-        self.runner.run("match-" + name.replace(" ", "-"), build)
+        self.runner.run("match-" + name.replace(" ", "-"), build, light=light)
 
     def _pictures(self) -> int:
         """Judged pictures and views, by the shards' done marks."""
@@ -106,7 +106,7 @@ class MatchJob:
         steps = [Pass(index, passes, ranges) for index in range(passes)]
         for step in steps:
             name = f"candidates {step.index + 1} of {passes}" if passes > 1 else "candidates"
-            self._step(name, FindCandidatePairs(self.layout, self.config, step))
+            self._step(name, FindCandidatePairs(self.layout, self.config, step), light=False)
         return tuple(step.step for step in steps)
 
     def _passes(self, pictures: int, dimensions: int) -> int:
@@ -121,7 +121,7 @@ class MatchJob:
 
     def _verify(self, candidates: tuple[str, ...], said: Decisions) -> tuple[str, ...]:
         """Judges the candidates by stored features, looks again where it matters, then completes components."""
-        self._step("verify", VerifyPairs(self.layout, self.config, candidates, "judged-0"))
+        self._step("verify", VerifyPairs(self.layout, self.config, candidates, "judged-0"), light=False)
         rounds = self._look_again(("judged-0",), said)
         known = candidates
         for number in range(1, self.config.verify.rounds + 1):
@@ -150,9 +150,8 @@ class MatchJob:
             self._step(f"looks {name}", ProposeLooks(plan, asked, patient, every))
             if not WorkFiles(self.layout).paths(asked):
                 break
-            self._step(
-                f"look again {name}", VerifyPairs(self.layout, self.config, (asked,), looked, look=True)
-            )
+            looks = VerifyPairs(self.layout, self.config, (asked,), looked, look=True)
+            self._step(f"look again {name}", looks, light=False)
             rounds = (*rounds, looked)
         return rounds
 
@@ -165,7 +164,7 @@ class MatchJob:
             one = pipeline | "Numbers" >> beam.Create([numbers])
             _ = one | "LabelComponents" >> LabelComponents(self.layout, rounds, said, doubtful)
 
-        self.runner.run("match-components", build)
+        self.runner.run("match-components", build, light=True)
 
     def _plan(self, rounds: tuple[str, ...], said: Decisions) -> ClusterPlan:
         partitions = max(2, self._pictures() // _CLUSTER_PARTITION)
