@@ -26,8 +26,6 @@ _INSET_SIDE = 0.15  # of the width, and of the height
 _INSET_FILLED = 0.88  # a disc fills 0.79 of its box
 _SIZEABLE = 0.15
 _THICK = 3  # pixels
-_BROAD = 7  # pixels
-_EVEN = 4.0  # grey levels
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +89,9 @@ def explain(
     for s, t, owned in ((p, q, mask & owner_p), (q, p, mask & ~owner_p)):
         if owned.any():
             layer = np.zeros(mask.shape, dtype=np.uint8)
-            layer[owned] = _layers(s[owned], t[owned])
+            layer[owned] = _explained(s[owned], t[owned])
             # soft edges of letters are a mixture: a pixel beside a drawn one is drawn
             drawn |= owned & (np.asarray(cv2.dilate(layer, np.ones((3, 3), np.uint8))) > 0)
-            drawn &= ~(owned & _shaded(s, layer))
     own_p = float((mask & owner_p).sum())
     natural = float(_thick(mask & ~drawn).sum())
     other = count - own_p
@@ -115,20 +112,6 @@ def _has_inset(mask: NDArray[np.bool_]) -> bool:
         if large and cv2.contourArea(outline) >= _INSET_FILLED * (wide - 1) * (high - 1):
             return True
     return False
-
-
-def _shaded(picture: NDArray[np.float32], layer: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Where a flat layer is broad and yet not even: paint is flat, a dark coat is not. Strokes are never broad."""
-    window = np.ones((_BROAD, _BROAD), np.uint8)
-    grey = np.asarray(picture.mean(axis=2), dtype=np.float32)
-    mean = cv2.blur(grey, (_BROAD, _BROAD))
-    spread = np.asarray(cv2.blur(grey * grey, (_BROAD, _BROAD)) - mean * mean)
-    shaded = np.zeros(layer.shape, dtype=bool)
-    for number in range(1, _LAYERS + 1):
-        broad = np.asarray(cv2.erode((layer == number).astype(np.uint8), window)) > 0
-        uneven = (broad & (spread > _EVEN * _EVEN)).astype(np.uint8)
-        shaded |= np.asarray(cv2.dilate(uneven, window)) > 0
-    return shaded
 
 
 def _thick(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -178,12 +161,11 @@ def _owned_by_first(
     return chosen
 
 
-def _layers(s: NDArray[np.float32], t: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """(n,) which of up to three flat layers (1, 2, 3) over t (n, 3) explains s; 4: a blend or a soft edge; 0: none."""
-    found = np.zeros(len(s), dtype=np.uint8)
-    colours: list[NDArray[np.float32]] = []
-    for number in range(1, _LAYERS + 1):
-        left = found == 0
+def _explained(s: NDArray[np.float32], t: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which pixels s (n, 3) up to three layers over t (n, 3) explain."""
+    left = np.ones(len(s), dtype=bool)
+    colours = []
+    for _ in range(_LAYERS):
         if int(left.sum()) < 16:
             break
         colour = _common_colour(s[left])
@@ -191,12 +173,12 @@ def _layers(s: NDArray[np.float32], t: NDArray[np.float32]) -> NDArray[np.uint8]
         if int((flat & left).sum()) >= int((mixed & left).sum()):
             if float((flat & left).mean()) > _SIZEABLE:
                 colours.append(colour)
-            found[flat & left] = number
+            left &= ~flat
         else:
-            found[mixed & left] = _LAYERS + 1
+            left &= ~mixed
     if len(colours) > 1:  # letters and their outline: the soft edges between them are mixtures of the two
-        found[(found == 0) & _between(s, colours[0], colours[1])] = _LAYERS + 1
-    return found
+        left &= ~_between(s, colours[0], colours[1])
+    return ~left
 
 
 def _common_colour(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
