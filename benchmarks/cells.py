@@ -29,7 +29,9 @@ def planted(count: int, dimensions: int) -> NDArray[np.float32]:
     rng = np.random.default_rng(0)
     pairs = count // 5
     topics = rng.standard_normal((2000, dimensions)).astype(np.float32)
-    x = topics[rng.integers(2000, size=count)] * 0.7 + rng.standard_normal((count, dimensions)).astype(np.float32)
+    x = topics[rng.integers(2000, size=count)] * 0.7 + rng.standard_normal((count, dimensions)).astype(
+        np.float32
+    )
     noise = rng.standard_normal((pairs, dimensions)).astype(np.float32)
     x[:pairs] = x[pairs : 2 * pairs] + 0.25 * noise
     return np.asarray(x / np.linalg.norm(x, axis=1, keepdims=True), dtype=np.float32)
@@ -71,7 +73,9 @@ def exact_seconds(x: NDArray[np.float32]) -> float:
 
 def main() -> None:
     """Runs all sizes and prints JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sizes", default="30000,100000")
     parser.add_argument("--probes", default="2x2,3x2,3x3")
     parser.add_argument("--dimensions", type=int, default=512)

@@ -26,7 +26,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from onceseen.core.config import EmbedConfig, FingerprintConfig, PipelineConfig
-from onceseen.core.cores import available_cores
+from onceseen.core.cores import available_cores, one_thread_a_call
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard
 from onceseen.embed import load_embedder
@@ -87,12 +87,15 @@ def resident_mb() -> float:
 
 def main() -> None:
     """Runs the comparison and prints JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--photos", type=Path, default=Path("examples/photos"))
     parser.add_argument("--shards", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--model", action="store_true", help="embed as well, with the bundled model")
     args = parser.parse_args()
+    one_thread_a_call()
     model = "efficientnet-lite0" if args.model else "none"
     config = replace(PipelineConfig(), embed=EmbedConfig(model=model))
     single = replace(config, fingerprint=FingerprintConfig(threads=1))
@@ -124,8 +127,13 @@ def main() -> None:
         "ratio_min_max": [round(min(ratios), 3), round(max(ratios), 3)],
         "plain_images_per_s": round(images / statistics.median(loop), 1),
         "extract_images_per_s": round(images / statistics.median(ours), 1),
-        "one_thread_over_all_threads": round(statistics.median(a / o for a, o in zip(alone, ours, strict=True)), 2),
-        "memory_growth_mb": {"one_shard": round(after_one - before, 1), "all_shards": round(after_all - before, 1)},
+        "one_thread_over_all_threads": round(
+            statistics.median(a / o for a, o in zip(alone, ours, strict=True)), 2
+        ),
+        "memory_growth_mb": {
+            "one_shard": round(after_one - before, 1),
+            "all_shards": round(after_all - before, 1),
+        },
         "machine": platform.machine(),
         "python": platform.python_version(),
     }

@@ -84,11 +84,11 @@ def test_a_held_lock(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_too_many_failures_stop_before_the_rewrite(
-    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    assert dedup(shards, run, *HASHES, "--set", "read.max_failed_fraction=0") == 1
+    assert dedup(demo / "shards", run, *HASHES, "--set", "read.max_failed_fraction=0") == 1
     assert "read.max_failed_fraction" in _error(capsys)
     assert not (run / "shards").exists()
-    assert dedup(shards, run, *HASHES, "--set", "read.max_failed_fraction=1") == 0
+    assert dedup(demo / "shards", run, *HASHES, "--set", "read.max_failed_fraction=1") == 0
     assert (run / "shards" / "00000.tar").exists()
