@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from types import ModuleType
 
 import onceseen
 from onceseen.quiet import disable_telemetry
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] not in _COMMANDS:
         return _exit_code(build_parser(), arguments)
     name, rest = arguments[0], arguments[1:]
-    module = import_module(_COMMANDS[name][0])
+    module = _import_quietly(_COMMANDS[name][0])
     parser = argparse.ArgumentParser(
         prog=f"onceseen {name}",
         description=_first_paragraph(module.__doc__) or _COMMANDS[name][1],
@@ -88,6 +89,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.code if isinstance(error.code, int) else 2
     _set_up_logging(verbose=parsed.verbose)
     return _run(name, module.run, parsed)
+
+
+def _import_quietly(name: str) -> ModuleType:
+    """Imports a command; Beam, once imported, warns of cloud clients that a run does not need."""
+    logging.disable(logging.WARNING)
+    try:
+        import_module("apache_beam")
+        return import_module(name)
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _run(name: str, run: Callable[[argparse.Namespace], int], parsed: argparse.Namespace) -> int:

@@ -22,9 +22,14 @@ from onceseen.core.ids import decode_name, name_order, split_key
 def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:
     path = tmp_path / "a" / "x.bin"
     write_bytes(str(path), b"old")
-    with pytest.raises(RuntimeError), atomic_write(str(path)) as stream:
-        stream.write(b"half")
-        raise RuntimeError
+
+    def write_half() -> None:
+        with atomic_write(str(path)) as stream:
+            stream.write(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
     assert path.read_bytes() == b"old"
     assert [p.name for p in path.parent.iterdir()] == ["x.bin"]
 
