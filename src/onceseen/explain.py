@@ -19,6 +19,7 @@ from onceseen.core.ids import name_order
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Verdict
 from onceseen.core.schemas import OK
+from onceseen.fingerprint import hamming_distance
 from onceseen.stats.lookup import (
     PairRow,
     RunRecord,
@@ -280,7 +281,7 @@ def hamming(a: bytes | None, b: bytes | None) -> int | None:
     """Differing bits of two hashes of one length; None where one is missing."""
     if not a or not b:
         return None
-    return (int.from_bytes(a, "little") ^ int.from_bytes(b, "little")).bit_count()
+    return hamming_distance(a, b)
 
 
 def _distance_text(a: dict[str, Any], b: dict[str, Any]) -> str:

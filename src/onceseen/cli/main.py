@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     module = _import_quietly(_COMMANDS[name][0])
     parser = argparse.ArgumentParser(
         prog=f"onceseen {name}",
-        description=_first_paragraph(module.__doc__) or _COMMANDS[name][1],
+        description=(module.__doc__ or _COMMANDS[name][1]).strip(),
         epilog=getattr(module, "EPILOG", None),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -138,10 +138,6 @@ def _exit_code(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 2
     return 2
-
-
-def _first_paragraph(text: str | None) -> str:
-    return (text or "").strip()
 
 
 def _set_up_logging(*, verbose: bool) -> None:

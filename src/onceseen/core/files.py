@@ -19,6 +19,8 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from onceseen.core.ids import name_order
+
 TEMP_MARK = ".onceseen-tmp"
 
 
@@ -157,4 +159,4 @@ def list_files(directory: str, suffix: str = "") -> list[str]:
         for p in _files_under(directory)
         if p.endswith(suffix) and TEMP_MARK not in p and not p.endswith("/")
     ]
-    return sorted(kept, key=lambda p: p.encode("utf-8", "surrogateescape"))
+    return sorted(kept, key=name_order)

@@ -65,6 +65,21 @@ class RunLayout:
         """Done mark and counts of one rewritten shard."""
         return join(self.root, ".state", "rewrite", f"{shard}.json")
 
+    def rewrite_marks_dir(self) -> str:
+        """Done marks of the rewrite."""
+        return join(self.root, ".state", "rewrite")
+
+    def everything(self) -> list[str]:
+        """All that a run writes, for starting again; other files in the directory are left alone."""
+        names = ("features", "thumbs", "pairs", "verdicts", "failures", "shards", "stats", ".state")
+        return [
+            self.run_json(),
+            self.timings_json(),
+            self.centroids(),
+            self.report(),
+            *(self.path(name) for name in names),
+        ]
+
     def stats(self, name: str) -> str:
         """A file of stats/."""
         return join(self.root, "stats", name)

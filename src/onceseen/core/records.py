@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from onceseen.core.failures import FailureReason
 
 ROW_BITS = 32
 ROW_MASK = (1 << ROW_BITS) - 1
+
+Nodes = TypeVar("Nodes", int, NDArray[np.int64])
 
 
 class ShardKind(enum.StrEnum):
@@ -102,11 +108,11 @@ def node_id(shard_number: int, row: int) -> int:
     return (shard_number << ROW_BITS) | row
 
 
-def node_shard(node: int) -> int:
-    """Shard number of a node id."""
+def node_shard(node: Nodes) -> Nodes:
+    """Shard number of a node id, or of each of an array."""
     return node >> ROW_BITS
 
 
-def node_row(node: int) -> int:
-    """Row, within its shard, of a node id."""
+def node_row(node: Nodes) -> Nodes:
+    """Row, within its shard, of a node id, or of each of an array."""
     return node & ROW_MASK

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import apache_beam as beam
+
 from onceseen.core.config import PipelineConfig
 from onceseen.core.cores import available_cores
 from onceseen.core.features import read_model
@@ -29,13 +31,13 @@ from onceseen.core.records import Shard
 from onceseen.embed import EmbedderSpec, check_device, describe_embedder
 from onceseen.jobs.checks import CheckError, check_disk, check_workers, check_writable
 from onceseen.jobs.decisions import DecisionRows, read_decisions
-from onceseen.jobs.extract_job import build_extract, extract_done
+from onceseen.jobs.extract_job import ExtractShards, extract_done
 from onceseen.jobs.finish import write_statistics
 from onceseen.jobs.lock import run_lock
 from onceseen.jobs.match.run import MatchJob
 from onceseen.jobs.progress import shard_progress
-from onceseen.jobs.rewrite_job import build_rewrite, rewrite_done
-from onceseen.jobs.runner import JobError, Runner
+from onceseen.jobs.rewrite_job import WriteDedupedShards, rewrite_done
+from onceseen.jobs.runner import JobError, Runner, over_shards
 from onceseen.jobs.state import (
     DONE,
     JOBS,
@@ -48,6 +50,9 @@ from onceseen.jobs.state import (
 from onceseen.neighbors import require_faiss
 from onceseen.shards import list_shards
 from onceseen.verify import load_calibration
+
+ShardDone = Callable[[RunLayout, Shard, str], bool]
+"""Whether a shard has a job's done mark for a fingerprint."""
 
 _log = logging.getLogger(__name__)
 
@@ -235,23 +240,11 @@ class _Dedup:
 
     def _remove_run(self) -> None:
         """Removes what a run writes, and nothing else that may be in the directory."""
-        names = (
-            "run.json",
-            "timings.json",
-            "centroids.npz",
-            "features",
-            "thumbs",
-            "pairs",
-            "verdicts",
-            "failures",
-            "shards",
-            "stats",
-        )
-        for name in (*names, "report.html", ".state"):
-            remove(self.layout.path(name))
+        for path in self.layout.everything():
+            remove(path)
 
     def _remove_rewrite(self) -> None:
-        for path in (self.layout.shards_dir(), self.layout.path(".state/rewrite")):
+        for path in (self.layout.shards_dir(), self.layout.rewrite_marks_dir()):
             remove(path)
 
     def _take_features(self, state: RunState) -> None:
@@ -289,34 +282,26 @@ class _Dedup:
         check_workers(self.layout, self.shards, self.runner)
 
     def _extract(self, state: RunState) -> None:
-        config = self.request.config
-        names = {s.name: s for s in self.shards}
-        with (
-            self._timed("extract"),
-            self._bar("extract", lambda n: extract_done(self.layout, names[n], self.prints.extract)),
-        ):
-            left = [s for s in self.shards if not extract_done(self.layout, s, self.prints.extract)]
-            self.runner.run(
-                "extract", lambda p: build_extract(p, left, config, self.layout, self.prints.extract)
-            )
-        missing = [s.name for s in self.shards if not extract_done(self.layout, s, self.prints.extract)]
-        if missing:
-            raise JobError(
-                f"extract left {len(missing)} shard(s) undone, for example {missing[0]}; run again to resume"
-            )
-        state.mark("extract", DONE, self.prints.extract)
+        transform = ExtractShards(self.request.config, self.layout, self.prints.extract)
+        self._shard_job(state, "extract", transform, self.prints.extract, extract_done)
 
     def _match(self, state: RunState) -> None:
         state.mark("match", RUNNING, self.prints.match)
         self._remove_rewrite()
         with self._timed("match"):
-            job = MatchJob(self.layout, tuple(self.shards), self.request.config, self.runner, self._say)
+            pictures = sum(mark["regions"] for mark in self._extract_marks())
+            job = MatchJob(
+                self.layout, tuple(self.shards), self.request.config, self.runner, self._say, pictures
+            )
             write_json(self.layout.match_facts(), job.run(self.decisions))
         state.mark("match", DONE, self.prints.match)
 
+    def _extract_marks(self) -> list[Mapping[str, Any]]:
+        return [read_json(self.layout.extract_summary(s.name)) for s in self.shards]
+
     def _check_failures(self) -> None:
         """Too many failed samples stop the run before anything is written."""
-        marks = [read_json(self.layout.extract_summary(s.name)) for s in self.shards]
+        marks = self._extract_marks()
         read, failed = sum(m["read"] for m in marks), sum(m["failed"] for m in marks)
         allowed = self.request.config.read.max_failed_fraction
         if read and failed / read > allowed:
@@ -327,25 +312,26 @@ class _Dedup:
             )
 
     def _rewrite(self, state: RunState) -> None:
-        config = self.request.config
         if state.job("rewrite")[1] not in ("", self.prints.rewrite):
             self._remove_rewrite()
         state.mark("rewrite", RUNNING, self.prints.rewrite)
+        transform = WriteDedupedShards(self.request.config, self.layout, self.prints.rewrite)
+        self._shard_job(state, "rewrite", transform, self.prints.rewrite, rewrite_done)
+
+    def _shard_job(
+        self, state: RunState, name: str, transform: beam.PTransform, fingerprint: str, done: ShardDone
+    ) -> None:
+        """Runs a job over the shards that have no done mark yet, and makes sure that all have one."""
         names = {s.name: s for s in self.shards}
-        with (
-            self._timed("rewrite"),
-            self._bar("rewrite", lambda n: rewrite_done(self.layout, names[n], self.prints.rewrite)),
-        ):
-            left = [s for s in self.shards if not rewrite_done(self.layout, s, self.prints.rewrite)]
-            self.runner.run(
-                "rewrite", lambda p: build_rewrite(p, left, config, self.layout, self.prints.rewrite)
-            )
-        missing = [s.name for s in self.shards if not rewrite_done(self.layout, s, self.prints.rewrite)]
+        with self._timed(name), self._bar(name, lambda n: done(self.layout, names[n], fingerprint)):
+            left = [s for s in self.shards if not done(self.layout, s, fingerprint)]
+            self.runner.run(name, over_shards(left, transform))
+        missing = [s.name for s in self.shards if not done(self.layout, s, fingerprint)]
         if missing:
             raise JobError(
-                f"rewrite left {len(missing)} shard(s) undone, for example {missing[0]}; run again to resume"
+                f"{name} left {len(missing)} shard(s) undone, for example {missing[0]}; run again to resume"
             )
-        state.mark("rewrite", DONE, self.prints.rewrite)
+        state.mark(name, DONE, fingerprint)
 
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:

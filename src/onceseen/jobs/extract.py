@@ -157,7 +157,7 @@ class _Extraction:
         digest = hashlib.sha256(sample.image).digest()
         known = self._memo.get(digest)
         if known is None:
-            known = pool.submit(_judge_image, sample.image, digest, self._config, self._embedder)
+            known = pool.submit(_judge_image, sample.image, self._config, self._embedder)
             self._memo[digest] = known
             if len(self._memo) > _MEMO_ROWS:
                 self._memo.popitem(last=False)
@@ -264,7 +264,7 @@ class _Extraction:
         return Embeddings(whole, views)
 
 
-def _judge_image(data: bytes, digest: bytes, config: PipelineConfig, embedder: Embedder | None) -> _Judged:
+def _judge_image(data: bytes, config: PipelineConfig, embedder: Embedder | None) -> _Judged:
     """Decodes, hashes and preprocesses one image; runs in a thread, mostly outside the interpreter lock."""
     try:
         picture = decode_image(data, config.read.max_pixels)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import apache_beam as beam
@@ -64,18 +63,3 @@ class ExtractShards(beam.PTransform[beam.PCollection[Shard], beam.PCollection[No
             | "Spread" >> beam.Reshuffle()
             | "Extract" >> beam.ParDo(_ExtractShardFn(self.config, self.layout, self.fingerprint))
         )
-
-
-def build_extract(
-    pipeline: beam.Pipeline,
-    shards: Sequence[Shard],
-    config: PipelineConfig,
-    layout: RunLayout,
-    fingerprint: str,
-) -> None:
-    """The extract job's graph."""
-    _ = (
-        pipeline
-        | "Shards" >> beam.Create(list(shards))
-        | "ExtractShards" >> ExtractShards(config, layout, fingerprint)
-    )

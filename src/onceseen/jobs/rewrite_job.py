@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -73,15 +72,3 @@ class WriteDedupedShards(beam.PTransform):
             | "Spread" >> beam.Reshuffle()
             | "Rewrite" >> beam.Map(rewrite_one, self.config, self.layout, self.fingerprint)
         )
-
-
-def build_rewrite(
-    pipeline: beam.Pipeline,
-    shards: Sequence[Shard],
-    config: PipelineConfig,
-    layout: RunLayout,
-    fingerprint: str,
-) -> None:
-    """The rewrite job's graph."""
-    transform = WriteDedupedShards(config, layout, fingerprint)
-    _ = pipeline | "Shards" >> beam.Create(list(shards)) | "WriteDedupedShards" >> transform

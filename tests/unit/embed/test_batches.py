@@ -42,7 +42,7 @@ def _inputs(count: int) -> list[NDArray[Any]]:
     return [np.array([i + 1, 1], dtype=np.float32) for i in range(count)]
 
 
-def _check(found: list[Any], bad: set[int]) -> None:
+def _assert_embedded(found: list[Any], bad: set[int]) -> None:
     for i, (vector, one) in enumerate(zip(found, _inputs(len(found)), strict=True)):
         if i in bad:
             assert isinstance(vector, SampleError)
@@ -54,31 +54,31 @@ def _check(found: list[Any], bad: set[int]) -> None:
 
 def test_every_call_has_the_same_size() -> None:
     model = _Fragile()
-    _check(embed_padded(model, _inputs(10), 4), set())
+    _assert_embedded(embed_padded(model, _inputs(10), 4), set())
     assert model.sizes == [4, 4, 4]
     assert embed_padded(model, [], 4) == []
 
 
 def test_out_of_memory_halves_down_to_what_fits() -> None:
     model = _Fragile(capacity=3)
-    _check(embed_padded(model, _inputs(10), 8), set())
+    _assert_embedded(embed_padded(model, _inputs(10), 8), set())
     assert {s for s in model.sizes if s <= 3} == {2}
 
 
 def test_pictures_that_do_not_fit_even_alone_are_failures() -> None:
-    _check(embed_padded(_Fragile(capacity=0), _inputs(5), 4), {0, 1, 2, 3, 4})
+    _assert_embedded(embed_padded(_Fragile(capacity=0), _inputs(5), 4), {0, 1, 2, 3, 4})
 
 
 @pytest.mark.parametrize("at", [0, 3, 6])
 def test_one_failing_picture_does_not_take_the_others_along(at: int) -> None:
     model = _Fragile(poison=at + 1.0)
-    _check(embed_padded(model, _inputs(7), 4), {at})
+    _assert_embedded(embed_padded(model, _inputs(7), 4), {at})
     assert set(model.sizes) == {4}  # the survivors' last bits do not change either
 
 
 def test_a_broken_model_fails_every_picture_and_ends() -> None:
     model = _Fragile(broken=True)
-    _check(embed_padded(model, _inputs(8), 8), set(range(8)))
+    _assert_embedded(embed_padded(model, _inputs(8), 8), set(range(8)))
     assert len(model.sizes) < 2 * 8
 
 
@@ -89,7 +89,7 @@ def test_rows_without_direction_fail_alone() -> None:
     model = _Fragile()
     found = embed_padded(model, inputs, 4)
     assert len(model.sizes) == 2
-    _check(found, {1, 4})
+    _assert_embedded(found, {1, 4})
 
 
 def test_batch_size_must_be_positive() -> None:

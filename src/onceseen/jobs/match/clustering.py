@@ -16,17 +16,17 @@ import apache_beam as beam
 import numpy as np
 from numpy.typing import NDArray
 
-from onceseen.clusters import Candidate, SampleVerdict, component_verdicts
-from onceseen.core.config import PipelineConfig, VerifyConfig
+from onceseen.clusters import Candidate, Edge, SampleVerdict, component_verdicts
+from onceseen.core.config import PipelineConfig
 from onceseen.core.features import read_features
 from onceseen.core.layout import RunLayout
 from onceseen.core.metrics import NAMESPACE
-from onceseen.core.records import Shard, node_shard
+from onceseen.core.records import Shard, node_row, node_shard
 from onceseen.jobs.decisions import Decisions
 from onceseen.jobs.match.components import STEP as LABELS
 from onceseen.jobs.match.edges import EDGE, droppable_edges, flaws, shard_edges, star_rows
 from onceseen.jobs.match.verdict_table import write_verdicts
-from onceseen.jobs.match.work import WorkFiles
+from onceseen.jobs.match.work import WorkFiles, with_number
 from onceseen.neighbors.packing import LABEL, Records, mix64
 
 ATTRIBUTES = np.dtype(
@@ -84,16 +84,12 @@ class ClusterDuplicates(beam.PTransform):
             | "ByComponents" >> beam.GroupByKey()
             | "Decide" >> beam.FlatMap(decide, self.plan.config, self.plan.decisions)
         )
-        numbered = spread | "Number" >> beam.Map(_numbered)
+        numbered = spread | "Number" >> beam.Map(with_number)
         return (
             {"shard": numbered, "verdicts": decided}
             | "ByShard" >> beam.CoGroupByKey()
             | "WriteVerdicts" >> beam.Map(write_verdicts, self.plan.layout)
         )
-
-
-def _numbered(shard: Shard) -> tuple[int, Shard]:
-    return shard.number, shard
 
 
 def participants(shard: Shard, plan: ClusterPlan) -> Iterator[tuple[int, Block]]:
@@ -121,7 +117,7 @@ def _by_partition(roots: NDArray[np.int64], partitions: int) -> Iterator[tuple[i
 def _attributes(shard: Shard, labels: Records, plan: ClusterPlan) -> tuple[Records, list[str], list[str]]:
     """Attributes, ids and preferred values of one shard's participants, in the labels' order."""
     columns = ["sample_id", "width", "height", "num_bytes", "sharpness", "meta"]
-    table = read_features(plan.layout, shard.name, columns).take(labels["node"] & 0xFFFFFFFF).to_pylist()
+    table = read_features(plan.layout, shard.name, columns).take(node_row(labels["node"])).to_pylist()
     out = np.zeros(len(labels), dtype=ATTRIBUTES)
     out["root"], out["node"], out["head"], out["equal"] = labels["root"], labels["node"], labels["node"], True
     stars = star_rows(plan.layout, shard.number, plan.decisions)
@@ -175,18 +171,16 @@ def _decide_component(
 ) -> list[SampleVerdict]:
     """Verdicts of one component."""
     equal = {int(r["node"]): bool(r["equal"]) for r, _, _ in members}
-    return component_verdicts(
-        keep_candidates(members, edges, config.verify),
-        droppable_edges(edges, config.verify),
-        equal,
-        config.keep,
-        decisions.samples,
-    )
+    droppable = droppable_edges(edges, config.verify)
+    candidates = keep_candidates(members, edges, droppable)
+    return component_verdicts(candidates, droppable, equal, config.keep, decisions.samples)
 
 
-def keep_candidates(members: Sequence[Participant], edges: Records, verify: VerifyConfig) -> list[Candidate]:
+def keep_candidates(
+    members: Sequence[Participant], records: Records, edges: Sequence[Edge]
+) -> list[Candidate]:
     """Participants as the keep order knows them; a class's flaw is its head's."""
-    flaw = flaws(edges, verify)
+    flaw = flaws(records, edges)
     return [
         Candidate(
             int(r["node"]),

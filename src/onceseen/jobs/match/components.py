@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onceseen.clusters import connected_components
 from onceseen.core.layout import RunLayout
 from onceseen.core.metrics import counter
+from onceseen.core.records import node_id
 from onceseen.jobs.decisions import Decisions
 from onceseen.jobs.match.edges import shard_edges, star_edges
 from onceseen.jobs.match.work import WorkFiles
@@ -66,5 +67,5 @@ def label_components(
     labels["node"], labels["root"] = nodes, roots
     work = WorkFiles(layout)
     for number in numbers:  # nodes are ascending, so a shard's are one slice
-        first, last = np.searchsorted(nodes, [number << 32, (number + 1) << 32])
+        first, last = np.searchsorted(nodes, [node_id(number, 0), node_id(number + 1, 0)])
         work.write(STEP, number, labels[first:last])

@@ -121,14 +121,18 @@ def droppable_edges(edges: Records, verify: VerifyConfig) -> list[Edge]:
     return out
 
 
-def flaws(edges: Records, verify: VerifyConfig) -> dict[int, float]:
+def flaws(records: Records, edges: Sequence[Edge]) -> dict[int, float]:
     """Mean flaw of each node over the edges by which one of the two may be dropped.
 
     A collage's edges allow no drop and do not count. The mean keeps one bad pair from deciding.
+
+    Args:
+        records: Array of `EDGE`.
+        edges: The same, by `droppable_edges`.
     """
     total: dict[int, float] = {}
     count: dict[int, int] = {}
-    for record, edge in zip(edges, droppable_edges(edges, verify), strict=True):
+    for record, edge in zip(records, edges, strict=True):
         if not (edge.a_droppable or edge.b_droppable):
             continue
         covered, foreign = (

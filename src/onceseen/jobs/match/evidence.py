@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from onceseen.core.features import read_features, read_thumbs, thumb_array
 from onceseen.core.layout import RunLayout
-from onceseen.core.records import Shard, node_id
+from onceseen.core.records import Shard, node_id, node_row
 from onceseen.shards import WantedImage
 from onceseen.verify import Region, Side
 
@@ -147,4 +147,4 @@ def _float32(scalar: pa.Scalar) -> NDArray[np.float32] | None:
 
 def rows_of(nodes: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
     """Rows, ascending and each once, of node ids of one shard."""
-    return np.unique(np.asarray(nodes, dtype=np.int64) & 0xFFFFFFFF)
+    return np.unique(node_row(np.asarray(nodes, dtype=np.int64)))

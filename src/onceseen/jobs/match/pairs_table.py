@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from onceseen.core.features import read_features
 from onceseen.core.files import join, write_table
+from onceseen.core.ids import name_order
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import PairKind, Shard, node_row
 from onceseen.core.schemas import PAIRS
 from onceseen.jobs.match.classes import STEP as STARS
 from onceseen.jobs.match.judged import read_judged
-from onceseen.jobs.match.work import WorkFiles, by_shard
+from onceseen.jobs.match.work import WorkFiles, by_shard, with_number
 from onceseen.neighbors.packing import PAIR_SCORE, STAR, Records, unpack
 
 Ballot = tuple[str, bytes, list[str]]
@@ -41,7 +42,7 @@ class WritePairs(beam.PTransform):
     def expand(self, shards: beam.PCollection[Shard]) -> beam.PCollection[None]:
         """Lets both samples of every unverified pair vote, names the heads of star rows, writes."""
         spread = shards | "Spread" >> beam.Reshuffle()
-        numbered = spread | "Number" >> beam.Map(_numbered)
+        numbered = spread | "Number" >> beam.Map(with_number)
         ballots = spread | "Ballots" >> beam.FlatMap(ballots_of, self.layout, self.rounds)
         votes = (
             {"shard": numbered, "ballots": ballots}
@@ -53,10 +54,6 @@ class WritePairs(beam.PTransform):
             | "ByShard" >> beam.CoGroupByKey()
             | "WritePairs" >> beam.Map(write_pairs, self.layout, self.rounds)
         )
-
-
-def _numbered(shard: Shard) -> tuple[int, Shard]:
-    return shard.number, shard
 
 
 def ballots_of(shard: Shard, layout: RunLayout, rounds: tuple[str, ...]) -> Iterator[tuple[int, Ballot]]:
@@ -145,7 +142,7 @@ def _star_rows(shard: Shard, layout: RunLayout, blocks: Iterable[Ballot]) -> lis
     for node, head, equal, head_id in found:
         pair = sorted(
             [(ids[node_row(node)], node), (head_id, head)],
-            key=lambda p: p[0].encode("utf-8", "surrogateescape"),
+            key=lambda p: name_order(p[0]),
         )
         rows.append(
             {

@@ -105,17 +105,18 @@ def _looks(members: Sequence[Participant], edges: Records, plan: ClusterPlan, *,
     verified, doubtful = edges[~edges["doubtful"]], edges[edges["doubtful"]]
     if not len(doubtful):
         return np.empty(0, dtype=PAIR)
-    order = list(classes_best_first(keep_candidates(members, verified, plan.config.verify), plan.config.keep))
+    known = droppable_edges(verified, plan.config.verify)
+    order = list(classes_best_first(keep_candidates(members, verified, known), plan.config.keep))
     pairs = list(zip(doubtful["a"].tolist(), doubtful["b"].tolist(), strict=True))
-    asked = worth_a_look(order, droppable_edges(verified, plan.config.verify), pairs, patient=patient)
+    asked = worth_a_look(order, known, pairs, patient=patient)
     return np.array(asked, dtype=PAIR)
 
 
 def completions(members: Sequence[Participant], edges: Records, plan: ClusterPlan) -> Records:
     """Pairs of the largest groups' representatives with all other representatives of one component."""
-    candidates = keep_candidates(members, edges, plan.config.verify)
-    classes = classes_best_first(candidates, plan.config.keep)
-    groups = choose_groups(list(classes), droppable_edges(edges, plan.config.verify))
+    known = droppable_edges(edges, plan.config.verify)
+    classes = classes_best_first(keep_candidates(members, edges, known), plan.config.keep)
+    groups = choose_groups(list(classes), known)
     sizes = {
         g.representative: sum(len(classes[h]) for h in (g.representative, *dict(g.taken))) for g in groups
     }

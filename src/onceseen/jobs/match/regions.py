@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onceseen.core.config import PipelineConfig
 from onceseen.core.features import fixed_bytes, node_ids, read_features, status_ok, vectors, view_vectors
 from onceseen.core.layout import RunLayout
-from onceseen.core.records import Shard
+from onceseen.core.records import Shard, node_row
 from onceseen.jobs.match.classes import STEP as STARS
 from onceseen.jobs.match.work import WorkFiles
 from onceseen.neighbors.packing import MIRRORED_FLAG, SIGNATURE, STAR, VIEW_FLAG, Records
@@ -44,7 +44,7 @@ def compared_rows(layout: RunLayout, shard: Shard) -> NDArray[np.int64]:
     blank = table.column("blank").fill_null(True).to_numpy(zero_copy_only=False)
     compared = status_ok(table) & ~blank.astype(bool)
     stars = WorkFiles(layout).read(STARS, shard.number, STAR)
-    compared[stars["node"] & 0xFFFFFFFF] = False
+    compared[node_row(stars["node"])] = False
     return np.flatnonzero(compared)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +27,7 @@ from onceseen.jobs.match.recall import MeasureRecall, recall_path, write_queries
 from onceseen.jobs.match.training import make_cells
 from onceseen.jobs.match.verification import VerifyPairs
 from onceseen.jobs.match.work import WorkFiles
-from onceseen.jobs.runner import Runner
+from onceseen.jobs.runner import Runner, over_shards
 from onceseen.neighbors.bands import band_partitions
 from onceseen.neighbors.packing import STAR
 
@@ -41,13 +41,23 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class MatchJob:
-    """What one match job works on."""
+    """What one match job works on.
+
+    Attributes:
+        layout: A run whose extract job is done.
+        shards: The input.
+        config: Sections bands, cells, verify and keep are used.
+        runner: Where the steps run.
+        progress: Called with each step's name.
+        pictures: Judged pictures and views in all: what sizes cells, passes and partitions.
+    """
 
     layout: RunLayout
     shards: tuple[Shard, ...]
     config: PipelineConfig
     runner: Runner
     progress: Callable[[str], None]
+    pictures: int
 
     def run(self, decisions: DecisionRows) -> dict[str, Any]:
         """Runs all steps and leaves pairs/ and verdicts/.
@@ -58,7 +68,7 @@ class MatchJob:
         work = WorkFiles(self.layout)
         work.clear()
         remove(self.layout.pairs_dir())
-        self._step("exact classes", FindExactClasses(self.layout, max(1, self._pictures() // 200_000 + 1)))
+        self._step("exact classes", FindExactClasses(self.layout, max(1, self.pictures // 200_000 + 1)))
         said = self._decisions(decisions)
         candidates = self._candidates()
         rounds = self._verify(candidates, said)
@@ -72,18 +82,8 @@ class MatchJob:
     def _step(self, name: str, transform: beam.PTransform, *, light: bool = True) -> None:
         self.progress(name)
 
-        def build(pipeline: beam.Pipeline) -> None:
-            light = [replace(s, files=()) for s in self.shards]
-            _ = pipeline | "Shards" >> beam.Create(light) | type(transform).__name__ >> transform
-
-        self.runner.run("match-" + name.replace(" ", "-"), build, light=light)
-
-    def _pictures(self) -> int:
-        """Judged pictures and views, by the shards' done marks."""
-        return sum(self._mark(s)["regions"] for s in self.shards)
-
-    def _mark(self, shard: Shard) -> Mapping[str, Any]:
-        return dict(read_json(self.layout.extract_summary(shard.name)))
+        bare = [replace(s, files=()) for s in self.shards]
+        self.runner.run("match-" + name.replace(" ", "-"), over_shards(bare, transform), light=light)
 
     def _decisions(self, rows: DecisionRows) -> Decisions:
         if not (rows.pairs or rows.samples):
@@ -94,7 +94,7 @@ class MatchJob:
 
     def _candidates(self) -> tuple[str, ...]:
         """Searches bands and cells, in as many passes as the memory asks for."""
-        pictures = self._pictures()
+        pictures = self.pictures
         if not pictures:
             return ()
         dimensions = 0
@@ -167,7 +167,7 @@ class MatchJob:
         self.runner.run("match-components", build, light=True)
 
     def _plan(self, rounds: tuple[str, ...], said: Decisions) -> ClusterPlan:
-        partitions = max(2, self._pictures() // _CLUSTER_PARTITION)
+        partitions = max(2, self.pictures // _CLUSTER_PARTITION)
         return ClusterPlan(self.layout, self.config, rounds, said, partitions)
 
     def _recall(self, candidates: tuple[str, ...]) -> dict[str, Any]:

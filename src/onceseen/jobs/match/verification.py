@@ -21,9 +21,10 @@ import numpy as np
 
 from onceseen.core.config import PipelineConfig
 from onceseen.core.cores import available_cores, one_thread_a_call
+from onceseen.core.ids import name_order
 from onceseen.core.layout import RunLayout
 from onceseen.core.metrics import NAMESPACE, counter
-from onceseen.core.records import Shard
+from onceseen.core.records import Shard, node_shard
 from onceseen.jobs.match.evidence import Dossier, rows_of
 from onceseen.jobs.match.judged import write_judged
 from onceseen.jobs.match.reread import PictureCache
@@ -72,7 +73,7 @@ def send_dossiers(
         return
     counter("match/candidate_pairs").inc(len(pairs))
     dossier = Dossier.load(layout, shard, rows_of(pairs["a"]))
-    others = pairs["b"] >> 32
+    others = node_shard(pairs["b"])
     for other in np.unique(others):
         mine = pairs[others == other]
         for start in range(0, len(mine), DOSSIER_ROWS):
@@ -205,7 +206,7 @@ def _row(pair: _Pair, verdict: Judgement, *, put_off: bool) -> dict[str, object]
     """A judged row, smaller sample id first; a doubtful pair that may yet be looked at is not verified."""
     doubtful = put_off and verdict.doubtful
     first, second = (pair.left.sample_id(pair.a), pair.a), (pair.right.sample_id(pair.b), pair.b)
-    if second[0].encode("utf-8", "surrogateescape") < first[0].encode("utf-8", "surrogateescape"):
+    if name_order(second[0]) < name_order(first[0]):
         first, second, verdict = second, first, verdict.swapped()
     return {
         "sample_id_a": first[0],

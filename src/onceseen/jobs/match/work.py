@@ -14,6 +14,7 @@ import numpy as np
 
 from onceseen.core.files import exists, join, list_files, open_read, remove, write_bytes
 from onceseen.core.layout import RunLayout
+from onceseen.core.records import Shard, node_shard
 from onceseen.neighbors.packing import Records
 
 
@@ -55,9 +56,14 @@ class WorkFiles:
         remove(self.layout.work_dir())
 
 
+def with_number(shard: Shard) -> tuple[int, Shard]:
+    """A shard keyed by its number, to be joined with what is kept by shard."""
+    return shard.number, shard
+
+
 def by_shard(records: Records, field: str) -> Iterable[tuple[int, bytes]]:
     """Splits records by the shard number of a node field, each part as bytes."""
-    numbers = records[field] >> 32
+    numbers = node_shard(records[field])
     order = np.argsort(numbers, kind="stable")
     cuts = np.flatnonzero(np.diff(numbers[order])) + 1
     for part in np.split(order, cuts):
