@@ -9,12 +9,14 @@ nothing of the kind.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import MutableMapping
+from importlib import import_module
 from types import MappingProxyType
 
-__all__ = ["TELEMETRY_VARIABLES", "disable_telemetry"]
+__all__ = ["TELEMETRY_VARIABLES", "disable_telemetry", "import_beam"]
 
 TELEMETRY_VARIABLES = MappingProxyType(
     {
@@ -49,3 +51,18 @@ def disable_telemetry(environment: MutableMapping[str, str] | None = None) -> No
     onnxruntime = sys.modules.get("onnxruntime")
     if environment is None and onnxruntime_is_ours and onnxruntime is not None:
         onnxruntime.disable_telemetry_events()
+
+
+def import_beam() -> None:
+    """Import Beam without its warnings of cloud clients that a run does not need.
+
+    Takes seconds the first time, so it is left to those who need Beam: a job, or a path that is not local.
+    """
+    if "apache_beam" in sys.modules:
+        return
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
+    try:
+        import_module("apache_beam")
+    finally:
+        logging.disable(before)

@@ -123,3 +123,9 @@ def test_the_command_line_loads_no_heavy_package() -> None:
     loaded = _loaded_after("import onceseen.cli")
     assert "onceseen.cli" in loaded
     assert not loaded & {*HEAVY} - {"pandas"}
+
+
+def test_commands_that_only_read_a_local_run_load_no_beam() -> None:
+    work = "from onceseen.core.files import exists, join; exists(join('nowhere', 'run.json'))"
+    modules = "onceseen.cli.main, onceseen.cli.dedup, onceseen.explain, onceseen.evaluate.cli, onceseen.stats"
+    assert "apache_beam" not in _loaded_after(f"import {modules}\n{work}")

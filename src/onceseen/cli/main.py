@@ -11,10 +11,9 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from types import ModuleType
 
 import onceseen
-from onceseen.quiet import disable_telemetry
+from onceseen.quiet import disable_telemetry, import_beam
 
 _COMMANDS = {
     "dedup": ("onceseen.cli.dedup", "deduplicate shards: the main job"),
@@ -44,16 +43,19 @@ def build_parser() -> argparse.ArgumentParser:
         prog="onceseen",
         description="Makes a training set hold every picture once: finds near-duplicate images, verifies them, "
         "writes the set again without them, and says how often each picture occurred.",
-        epilog=_EPILOG,
+        epilog=_epilog(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"onceseen {onceseen.__version__}")
-    parser.add_argument("command", choices=sorted(_COMMANDS), metavar="COMMAND", help=_command_help())
+    parser.add_argument("command", choices=list(_COMMANDS), metavar="COMMAND", help="one of those below")
     return parser
 
 
-def _command_help() -> str:
-    return "; ".join(f"{name}: {text}" for name, (_, text) in _COMMANDS.items())
+def _epilog() -> str:
+    """The commands, one a line, and examples."""
+    width = max(map(len, _COMMANDS))
+    lines = "".join(f"  {name:<{width}}  {text}\n" for name, (_, text) in _COMMANDS.items())
+    return f"commands (`onceseen COMMAND --help` tells more):\n{lines}\n{_EPILOG}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,35 +72,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] not in _COMMANDS:
         return _exit_code(build_parser(), arguments)
     name, rest = arguments[0], arguments[1:]
-    module = _import_quietly(_COMMANDS[name][0])
+    module = import_module(_COMMANDS[name][0])
     parser = argparse.ArgumentParser(
         prog=f"onceseen {name}",
         description=(module.__doc__ or _COMMANDS[name][1]).strip(),
         epilog=getattr(module, "EPILOG", None),
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # a shortened option could be one of Beam's
     )
     parser.add_argument("--verbose", action="store_true", help="log every step, and the whole of an error")
     module.add_arguments(parser)
+    takes_beam_options = getattr(module, "TAKES_BEAM_OPTIONS", False)
     try:
-        if getattr(module, "TAKES_BEAM_OPTIONS", False):
-            parsed, unknown = parser.parse_known_args(rest)
-            parsed.beam_options = unknown
-        else:
-            parsed = parser.parse_args(rest)
+        parsed, unknown = parser.parse_known_args(rest)
+        parsed.beam_options = unknown
+        _refuse_unknown(parser, unknown, beam=takes_beam_options)
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 2
+    if takes_beam_options:
+        import_beam()
     _set_up_logging(verbose=parsed.verbose)
     return _run(name, module.run, parsed)
 
 
-def _import_quietly(name: str) -> ModuleType:
-    """Imports a command; Beam, once imported, warns of cloud clients that a run does not need."""
-    logging.disable(logging.WARNING)
-    try:
-        import_module("apache_beam")
-        return import_module(name)
-    finally:
-        logging.disable(logging.NOTSET)
+def _refuse_unknown(parser: argparse.ArgumentParser, unknown: Sequence[str], *, beam: bool) -> None:
+    """Ends with a usage error where an option is none of ours; Beam's pass, but not those that are ours misspelt.
+
+    `--dry_run` is an option of Beam's that does not stop the rewrite.
+    """
+    for flag in (u for u in unknown if u.startswith("-")):
+        ours = "--" + flag.partition("=")[0].lstrip("-").replace("_", "-")
+        if ours in parser._option_string_actions:
+            parser.error(f"unknown option {flag}: did you mean {ours}?")
+    if unknown and not beam:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if unknown and not unknown[0].startswith("-"):
+        parser.error(f"{unknown[0]!r} stands apart from the other SRC: give them together, before the options")
 
 
 def _run(name: str, run: Callable[[argparse.Namespace], int], parsed: argparse.Namespace) -> int:

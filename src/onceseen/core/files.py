@@ -10,18 +10,23 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import threading
 from collections.abc import Iterator
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io.filesystem import BeamIOError, CompressionTypes
-from apache_beam.io.filesystems import FileSystems
 
 from onceseen.core.ids import name_order
+from onceseen.quiet import import_beam
+
+if TYPE_CHECKING:
+    from apache_beam.io.filesystems import FileSystems
 
 TEMP_MARK = ".onceseen-tmp"
+_UNCOMPRESSED = "uncompressed"
+"""Beam's `CompressionTypes.UNCOMPRESSED`."""
 
 
 def is_local(path: str) -> bool:
@@ -29,17 +34,27 @@ def is_local(path: str) -> bool:
     return "://" not in path
 
 
+def beam_files() -> FileSystems:
+    """Beam's filesystems, imported by the first path that is not local: that takes seconds."""
+    import_beam()
+    from apache_beam.io.filesystems import FileSystems
+
+    return FileSystems()
+
+
 def join(*parts: str) -> str:
     """Joins path parts with the file system's separator; later parts may hold `/`."""
     head, *rest = parts
-    return FileSystems.join(head, *rest) if rest else head
+    if not rest:
+        return head
+    return os.path.join(head, *rest) if is_local(head) else str(beam_files().join(head, *rest))
 
 
 def open_read(path: str) -> BinaryIO:
     """Opens a file for reading bytes, never decompressing by its name. Seekable."""
     if is_local(path):
         return open(path, "rb")
-    return cast(BinaryIO, FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED))
+    return cast(BinaryIO, beam_files().open(path, compression_type=_UNCOMPRESSED))
 
 
 def read_bytes(path: str) -> bytes:
@@ -50,22 +65,28 @@ def read_bytes(path: str) -> bytes:
 
 def exists(path: str) -> bool:
     """Whether a file or directory is there."""
-    return os.path.exists(path) if is_local(path) else bool(FileSystems.exists(path))
+    return os.path.exists(path) if is_local(path) else bool(beam_files().exists(path))
 
 
 def make_directory(path: str) -> None:
     """Makes a directory and its parents; nothing where it is there already."""
     if is_local(path):
         os.makedirs(path, exist_ok=True)
-    elif not FileSystems.exists(path):
-        with contextlib.suppress(BeamIOError):  # object stores have no directories
-            FileSystems.mkdirs(path)
+    elif not exists(path):
+        with contextlib.suppress(OSError):  # object stores have no directories
+            beam_files().mkdirs(path)
 
 
 def remove(path: str) -> None:
     """Removes a file or a directory tree; nothing where it is not there."""
-    if exists(path):
-        FileSystems.delete([path])
+    if not exists(path):
+        return
+    if not is_local(path):
+        beam_files().delete([path])
+    elif os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        os.remove(path)
 
 
 @contextlib.contextmanager
@@ -91,11 +112,10 @@ def atomic_write(path: str, *, fsync: bool = True) -> Iterator[BinaryIO]:
                     os.fsync(stream.fileno())
             os.replace(temp, path)
         else:
-            with FileSystems.create(temp, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+            with beam_files().create(temp, compression_type=_UNCOMPRESSED) as stream:
                 yield cast(BinaryIO, stream)
-            if FileSystems.exists(path):
-                FileSystems.delete([path])
-            FileSystems.rename([temp], [path])
+            remove(path)
+            beam_files().rename([temp], [path])
     except BaseException:
         with contextlib.suppress(Exception):
             remove(temp)
@@ -148,7 +168,7 @@ def remove_temporaries(directory: str) -> int:
 def _files_under(directory: str) -> list[str]:
     if is_local(directory):
         return [os.path.join(root, name) for root, _, names in os.walk(directory) for name in names]
-    match = FileSystems.match([join(directory, "**")])
+    match = beam_files().match([join(directory, "**")])
     return [m.path for m in match[0].metadata_list]
 
 

@@ -7,12 +7,13 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from apache_beam.io.filesystem import FileMetadata
-from apache_beam.io.filesystems import FileSystems
-
-from onceseen.core.files import TEMP_MARK, is_local
+from onceseen.core.files import TEMP_MARK, beam_files, is_local
 from onceseen.core.ids import name_order
+
+if TYPE_CHECKING:
+    from apache_beam.io.filesystem import FileMetadata
 
 _GLOB = re.compile(r"[*?\[]")
 
@@ -156,7 +157,7 @@ def _find_remote(source: str) -> Source:
 
 def _match(pattern: str) -> list[FileMetadata]:
     try:
-        return list(FileSystems.match([pattern])[0].metadata_list)
+        return list(beam_files().match([pattern])[0].metadata_list)
     except OSError as error:
         raise ValueError(
             f"SRC {pattern!r} cannot be listed: {error}; expected a place that this user may list"

@@ -17,7 +17,6 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from apache_beam.io.filesystem import BeamIOError
 
 from onceseen.core.config import ReadConfig
 from onceseen.core.failures import SampleError
@@ -124,7 +123,7 @@ def _read_shard(
                 notes.append(f"{sample_id}: cannot be decoded any more ({error}).")
                 continue
             yield sample_id, rgb
-    except (OSError, BeamIOError, SampleError, ValueError) as error:
+    except (OSError, SampleError, ValueError) as error:
         notes.append(
             f"Shard {shard.name} cannot be read again from {shard.path} ({type(error).__name__}: {error})."
         )
