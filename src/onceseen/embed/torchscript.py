@@ -27,11 +27,11 @@ class TorchScriptEmbedder:
         """
         require_modules(config, "torch")
         path = config.model.removeprefix("torchscript:")
+        weights = read_model_file(path, "embed.model")
         if not config.image_size:
             raise ValueError(
                 f"embed.image_size is 0, and {config.model} does not say what size it takes; set it (SSCD: 288 or 320)"
             )
-        weights = read_model_file(path, "embed.model")
         self.device = choose_device(config)
         self._input = _image_input(config)
         self._forward = TorchForward(_load_script(weights, config, self.device), config, self.device)

@@ -1,4 +1,12 @@
-"""`onceseen evaluate RUN --truth manifest.csv`."""
+"""Measure a run against known copies.
+
+Prints and writes (RUN/stats/evaluation.json, and evaluate.html with pictures): wrong drops, those whose representative
+shares no source with them; the share of redundant samples removed, averaged over sources; recall of copies and micro-AP
+over scored pairs, by transform, where pairs that were never compared count as missed; and all pairs, for information.
+
+manifest.csv has the header file,source_id,transform. `file` is the sample_id (for folders: the path in SRC). Two files
+are copies when they share a source_id; a file may have several rows, one for each source that it contains.
+"""
 
 from __future__ import annotations
 

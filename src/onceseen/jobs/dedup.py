@@ -117,6 +117,7 @@ def run_dedup(request: DedupRequest) -> DedupResult:
     decisions = read_decisions(request.decisions) if request.decisions else DecisionRows()
     model = describe_embedder(config.embed)
     _check_models(config, model)
+    Runner(config.runner).check_name()
     if Runner(config.runner).is_local:
         check_device(config.embed)
     shards = list_shards(request.sources, config.read)

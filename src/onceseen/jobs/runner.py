@@ -6,6 +6,7 @@ download another runner.
 
 from __future__ import annotations
 
+import argparse
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.options.pipeline_options import _BeamArgumentParser as BeamArgumentParser
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from apache_beam.runners.runner import PipelineRunner
+from apache_beam.runners.runner import PipelineRunner, create_runner
 
 from onceseen.core.config import RunnerConfig
 from onceseen.core.records import Shard
@@ -43,6 +44,19 @@ class Runner:
     def in_process(self) -> bool:
         """Whether the workers are threads of this very process."""
         return self.is_local and self.config.workers <= 1
+
+    def check_name(self) -> None:
+        """Looks the runner up by name.
+
+        Raises:
+            ValueError: If Beam has no such runner, or its part of Beam is not installed.
+        """
+        if self.is_local:
+            return
+        try:
+            create_runner(self.config.runner)
+        except (ValueError, ImportError) as error:
+            raise ValueError(f"runner {self.config.runner!r} cannot be used: {error}") from error
 
     def options(self, name: str, *, light: bool = False) -> PipelineOptions:
         """Beam options of one job; a light one is not worth local worker processes (seconds each to start)."""
@@ -103,9 +117,10 @@ def with_flags(config: RunnerConfig, flags: Sequence[str]) -> RunnerConfig:
     Raises:
         ValueError: If Beam knows no such option.
     """
-    refuse_unknown_flags([*(f"--{o}" for o in config.options), *flags])
+    joined = _joined(flags)
+    refuse_unknown_flags([*(f"--{o}" for o in config.options), *joined])
     options = list(config.options)
-    for flag in _joined(flags):
+    for flag in joined:
         name, _, value = flag.removeprefix("--").partition("=")
         if name == "runner":
             config = replace(config, runner=value)
@@ -117,13 +132,19 @@ def with_flags(config: RunnerConfig, flags: Sequence[str]) -> RunnerConfig:
 
 
 def _joined(flags: Sequence[str]) -> list[str]:
-    """`--name value` as `--name=value`."""
+    """`--name value` as `--name=value`.
+
+    Raises:
+        ValueError: If a value has no option before it.
+    """
     out: list[str] = []
     for flag in flags:
-        if not flag.startswith("--") and out:
+        if flag.startswith("--"):
+            out.append(flag)
+        elif out and "=" not in out[-1]:
             out[-1] += f"={flag}"
         else:
-            out.append(flag)
+            raise ValueError(f"{flag!r} belongs to no option: give all SRC together, before the options")
     return out
 
 
@@ -131,13 +152,16 @@ def refuse_unknown_flags(flags: Sequence[str]) -> None:
     """Beam itself discards what it does not know with a warning; a misspelt option must not pass.
 
     Raises:
-        ValueError: Naming the unknown flags.
+        ValueError: Naming the unknown flags, or the one whose value is of the wrong type.
     """
     parser = BeamArgumentParser(allow_abbrev=False, exit_on_error=False)
     for options in PipelineOptions.__subclasses__():
         if "_add_argparse_args" in options.__dict__:
             options._add_argparse_args(parser)
-    _, unknown = parser.parse_known_args(list(flags))
+    try:
+        _, unknown = parser.parse_known_args(list(flags))
+    except argparse.ArgumentError as error:
+        raise ValueError(f"Beam option: {error}") from error
     if unknown:
         raise ValueError(
             f"unknown option {' '.join(unknown)}: neither Onceseen nor Apache Beam has it; see `onceseen dedup --help`"

@@ -1,0 +1,71 @@
+"""The command line's own checks: what is told before a command begins."""
+
+from __future__ import annotations
+
+import pytest
+
+from onceseen.cli import main
+from onceseen.core.config import RunnerConfig
+from onceseen.jobs.runner import Runner, with_flags
+
+
+def test_help_names_each_command_on_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for command in ("dedup", "evaluate", "explain", "report", "fetch"):
+        assert any(line.startswith(f"  {command} ") for line in lines)
+
+
+@pytest.mark.parametrize("command", ["dedup", "evaluate", "explain", "report", "fetch"])
+def test_each_command_says_what_it_does(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    text = capsys.readouterr().out.partition("\n\n")[2]
+    assert len(text.partition("\n\n")[0]) > 15
+    assert "`" not in text.partition("\n\n")[0]
+
+
+@pytest.mark.parametrize("misspelt", ["--dry_run", "--dry_run=true", "-dry-run"])
+def test_an_option_of_beams_is_not_taken_for_ours(misspelt: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dedup", "src", "--output", "run", misspelt]) == 2
+    assert "did you mean --dry-run?" in capsys.readouterr().err
+
+
+def test_an_option_is_not_shortened(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dedup", "nowhere", "--output", "run", "--over"]) == 2
+    assert "unknown option --over" in capsys.readouterr().err
+
+
+def test_sources_stand_together(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dedup", "a", "--output", "run", "b"]) == 2
+    assert "'b' stands apart" in capsys.readouterr().err
+
+
+def test_unknown_arguments_of_a_command_without_beam(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "run", "--runner=local"]) == 2
+    assert "--runner=local" in capsys.readouterr().err
+
+
+def test_beam_options_are_taken_over() -> None:
+    config = with_flags(
+        RunnerConfig(), ["--runner", "FlinkRunner", "--direct_num_workers=3", "--temp_location=gs://x"]
+    )
+    assert config == RunnerConfig("FlinkRunner", 3, ("temp_location=gs://x",))
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--direct_num_workers", "two"], "invalid int value: 'two'"),
+        (["--direct_num_workers=2", "shards"], "'shards' belongs to no option"),
+        (["--no_such=1"], "--no_such=1"),
+    ],
+)
+def test_bad_beam_options(flags: list[str], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        with_flags(RunnerConfig(), flags)
+
+
+def test_an_unknown_runner_is_refused_by_name() -> None:
+    Runner(RunnerConfig("DirectRunner")).check_name()
+    with pytest.raises(ValueError, match="'NopeRunner' cannot be used"):
+        Runner(RunnerConfig("NopeRunner")).check_name()
