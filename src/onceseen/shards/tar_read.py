@@ -105,6 +105,7 @@ class _Draft:
         self._key = key
         self._image: TarMember | None = None
         self._extension = ""
+        self._image_exact = False
         self._data: bytes | None = None
         self._caption: bytes | None = None
         self._caption_exact = False
@@ -113,17 +114,21 @@ class _Draft:
         self._others: list[str] = []
 
     def add(self, member: TarMember, extension: str, window: Window) -> None:
-        """Takes what it needs of the next member; the first image is the sample's."""
+        """Takes what it needs of the next member.
+
+        The sample's image is the first with a plain extension (`jpg`), else the first: beside a picture, `mask.png` or
+        `depth.png` say something about it, and equal masks make no equal pictures.
+        """
         if not member.is_file:
             self._others.append(f"{extension} (a link or sparse file)")
             return
         small = member.size <= self._config.max_bytes
         kind = last_part(extension)
         if is_image(extension):
-            if self._image is None:
-                self._image, self._extension = member, kind
-                if small:
-                    self._data = window.take(member.data, member.size)
+            exact = kind == extension
+            if self._image is None or (exact and not self._image_exact):
+                self._image, self._extension, self._image_exact = member, kind, exact
+                self._data = window.take(member.data, member.size) if small else None
             return
         self._others.append(extension)
         if kind in TEXT_EXTENSIONS and small:

@@ -50,9 +50,16 @@ def test_any_image_extension(tmp_path: Path, extension: str) -> None:
     assert _read(tmp_path, [(f"x.{extension}", b"data"), ("x.txt", b"c")]) == {"x": (b"data", "")}
 
 
-def test_first_image_of_a_sample_is_taken(tmp_path: Path) -> None:
-    members = [("x.seg.png", b"first"), ("x.jpg", b"second"), ("y.jpg", b"third"), ("y.seg.png", b"fourth")]
-    assert _read(tmp_path, members) == {"x": (b"first", ""), "y": (b"third", "")}
+def test_a_plain_image_stands_for_its_sample_before_masks(tmp_path: Path) -> None:
+    members = [("x.seg.png", b"mask"), ("x.jpg", b"picture"), ("x.png", b"other"), ("x.depth.png", b"far")]
+    members += [("y.jpg", b"third"), ("y.seg.png", b"fourth"), ("z.a.png", b"a"), ("z.b.png", b"b")]
+    read = _read(tmp_path, members)
+    assert read == {"x": (b"picture", ""), "y": (b"third", ""), "z": (b"a", "")}
+    shard = one_shard(tmp_path / "s.tar")
+    picture = next(s for s in read_all(shard)[0] if s.key == "x")
+    raw = Path(shard.path).read_bytes()
+    assert raw[picture.member_offset : picture.member_offset + picture.member_size] == b"picture"
+    assert (picture.member, picture.extension) == ("x.jpg", "jpg")
 
 
 @pytest.mark.parametrize(
