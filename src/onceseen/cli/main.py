@@ -107,7 +107,9 @@ def _refuse_unknown(parser: argparse.ArgumentParser, unknown: Sequence[str], *, 
     if unknown and not beam:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if unknown and not unknown[0].startswith("-"):
-        parser.error(f"{unknown[0]!r} stands apart from the other SRC: give them together, before the options")
+        parser.error(
+            f"{unknown[0]!r} stands apart from the other SRC: give them together, before the options"
+        )
 
 
 def _run(name: str, run: Callable[[argparse.Namespace], int], parsed: argparse.Namespace) -> int:
