@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         0; 2 where the run or an id is not known.
     """
-    layout = RunLayout(args.run)
+    layout = RunLayout.at(args.run)
     ids: Sequence[str] = args.sample_ids
     try:
         if len(ids) > 2:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from integration.runs import dedup
+from onceseen.cli import main
 from onceseen.core.layout import RunLayout
 from onceseen.jobs.lock import run_lock
 
@@ -92,3 +93,43 @@ def test_too_many_failures_stop_before_the_rewrite(
     assert not (run / "shards").exists()
     assert dedup(demo / "shards", run, *HASHES, "--set", "read.max_failed_fraction=1") == 0
     assert (run / "shards" / "00000.tar").exists()
+
+
+def test_a_run_never_removes_what_is_not_its_own(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (shards / "00000.tar").read_bytes()
+    assert dedup(shards, tmp_path, *HASHES) == 2  # RUN/shards is SRC
+    assert f"{shards / '00000.tar'} lies in {shards}" in _error(capsys)
+    assert dedup(f"{shards}/*.tar", tmp_path, *HASHES, "--overwrite") == 2
+    assert "choose another --output" in _error(capsys)
+    other = tmp_path / "other"
+    (other / "stats").mkdir(parents=True)
+    (other / "stats" / "mine.txt").write_text("precious")
+    for flags in ((), ("--overwrite",)):
+        assert dedup(shards, other, *HASHES, *flags) == 2
+        assert "holds stats but no run.json" in _error(capsys)
+    assert (other / "stats" / "mine.txt").read_text() == "precious"
+    assert (shards / "00000.tar").read_bytes() == before
+
+
+def test_a_run_never_reads_itself(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert dedup(shards, shards / "run", *HASHES) == 2
+    assert f"lies in SRC {shards}" in _error(capsys)
+    assert dedup(shards, shards, *HASHES) == 2
+    assert f"lies in SRC {shards}" in _error(capsys)
+    run = tmp_path / "run"
+    assert dedup(shards, run, *HASHES, "--dry-run") == 0
+    capsys.readouterr()
+    shutil.copytree(run, shards / "old")
+    assert dedup(shards, run, *HASHES, "--dry-run") == 2
+    assert f"holds a run directory; expected a dataset: move {shards / 'old'}" in _error(capsys)
+
+
+def test_file_urls_are_paths(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "a run"
+    assert main(["dedup", shards.as_uri(), "--output", run.as_uri(), "--quiet", "--dry-run", *HASHES]) == 0
+    assert (run / "report.html").exists()
+    assert main(["report", f"{run.as_uri()}/"]) == 0
+    assert dedup("file://elsewhere/shards", run, *HASHES) == 2
+    assert "names the machine 'elsewhere'" in _error(capsys)

@@ -159,5 +159,6 @@ def _set_up_logging(*, verbose: bool) -> None:
     logger.handlers[:] = [handler]
     logger.setLevel(level)
     logger.propagate = False
-    logging.getLogger("apache_beam").setLevel(logging.INFO if verbose else logging.ERROR)
+    # Beam logs a worker's whole traceback as an error; `_run` tells its last line.
+    logging.getLogger("apache_beam").setLevel(logging.INFO if verbose else logging.CRITICAL)
     logging.getLogger().setLevel(logging.WARNING if not verbose else logging.INFO)

@@ -19,5 +19,5 @@ def run(args: argparse.Namespace) -> int:
     from onceseen.core.layout import RunLayout
     from onceseen.stats import write_report
 
-    print(write_report(RunLayout(args.run.rstrip("/"))))
+    print(write_report(RunLayout.at(args.run)))
     return 0

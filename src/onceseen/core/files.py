@@ -14,6 +14,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,6 +33,20 @@ _UNCOMPRESSED = "uncompressed"
 def is_local(path: str) -> bool:
     """Whether a path is on this machine's own file system."""
     return "://" not in path
+
+
+def plain_path(path: str) -> str:
+    """A `file://` URL as the path that it names; any other path as it is.
+
+    Raises:
+        ValueError: If the URL names another machine.
+    """
+    url = urlsplit(path)
+    if url.scheme != "file" or not path.lower().startswith("file://"):
+        return path
+    if url.netloc not in ("", "localhost"):
+        raise ValueError(f"{path} names the machine {url.netloc!r}; expected file:/// and an absolute path")
+    return unquote(url.path)
 
 
 def beam_files() -> FileSystems:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from onceseen.core.files import join
+from onceseen.core.files import join, plain_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +12,11 @@ class RunLayout:
     """Where things are in RUN (design.md, 'Run directory')."""
 
     root: str
+
+    @classmethod
+    def at(cls, path: str) -> RunLayout:
+        """A run directory as a user names it: with or without a closing slash, or as a file:// URL."""
+        return cls(plain_path(path).rstrip("/") or "/")
 
     def path(self, name: str) -> str:
         """A file or directory by its name in RUN."""

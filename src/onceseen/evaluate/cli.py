@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from onceseen.core.files import plain_path
 from onceseen.core.layout import RunLayout
 from onceseen.evaluate.evaluation import evaluate_run
 
@@ -34,9 +35,9 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         0; 2 where the run or the manifest is not usable.
     """
-    layout = RunLayout(args.run)
+    layout = RunLayout.at(args.run)
     try:
-        evaluation = evaluate_run(layout, args.truth)
+        evaluation = evaluate_run(layout, plain_path(args.truth))
     except ValueError as error:
         print(f"onceseen evaluate: {error}", file=sys.stderr)
         return 2

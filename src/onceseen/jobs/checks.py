@@ -37,6 +37,56 @@ def check_writable(layout: RunLayout) -> None:
         raise CheckError(f"--output {layout.root} cannot be written: {error}") from error
 
 
+def check_places(layout: RunLayout, sources: Sequence[str], shards: Sequence[Shard]) -> None:
+    """Makes sure that a run neither removes its input nor comes to read itself.
+
+    Args:
+        layout: The run.
+        sources: The SRC arguments.
+        shards: What they hold.
+
+    Raises:
+        ValueError: If SRC lies in a place that the run writes and removes, or RUN in a directory that is SRC.
+    """
+    written = [f"{_real(path)}/" for path in layout.everything()]
+    for shard in shards:
+        path = shard.path
+        if shard.kind == ShardKind.FOLDER and shard.files:
+            path = join(path, shard.files[0])
+        taken = next((place for place in written if _real(path).startswith(place)), None)
+        if taken is not None:
+            raise ValueError(
+                f"{path} lies in {taken[:-1]}, which a run writes and removes; expected SRC elsewhere: choose "
+                "another --output"
+            )
+    for source in sources:
+        directory = not is_local(source) or os.path.isdir(source)
+        if directory and f"{_real(layout.root)}/".startswith(f"{_real(source)}/"):
+            raise ValueError(
+                f"--output {layout.root} lies in SRC {source}, where the next run would read it; expected a "
+                "directory outside: choose another --output, or give SRC as a glob such as "
+                f"{source.rstrip('/')}/*.tar"
+            )
+
+
+def _real(path: str) -> str:
+    return os.path.realpath(path) if is_local(path) else path.rstrip("/")
+
+
+def check_unused(layout: RunLayout) -> None:
+    """Makes sure that a directory without run.json has nothing by the names that a run removes.
+
+    Raises:
+        ValueError: Naming what is there.
+    """
+    found = [path for path in layout.everything() if exists(path)]
+    if found and layout.run_json() not in found:
+        raise ValueError(
+            f"--output {layout.root} holds {found[0][len(layout.root) :].lstrip('/')} but no run.json, so it is no "
+            "run of Onceseen's, and a run would remove that; choose another --output, or move it away"
+        )
+
+
 def check_disk(layout: RunLayout, shards: Sequence[Shard], *, rewrite: bool) -> None:
     """Compares the free disk with what the run may need, where RUN is on this machine.
 

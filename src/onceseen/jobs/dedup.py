@@ -19,6 +19,7 @@ from onceseen.core.features import read_model
 from onceseen.core.files import (
     exists,
     is_local,
+    plain_path,
     read_bytes,
     read_json,
     remove,
@@ -29,7 +30,14 @@ from onceseen.core.files import (
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard
 from onceseen.embed import EmbedderSpec, check_device, describe_embedder
-from onceseen.jobs.checks import CheckError, check_disk, check_workers, check_writable
+from onceseen.jobs.checks import (
+    CheckError,
+    check_disk,
+    check_places,
+    check_unused,
+    check_workers,
+    check_writable,
+)
 from onceseen.jobs.decisions import DecisionRows, read_decisions
 from onceseen.jobs.extract_job import ExtractShards, extract_done
 from onceseen.jobs.finish import write_statistics
@@ -111,9 +119,13 @@ def run_dedup(request: DedupRequest) -> DedupResult:
         CheckError, LockHeldError, JobError, ReconciliationError: The run cannot go on (exit code 1).
     """
     config = _with_threads(request.config)
-    sources = tuple(os.path.abspath(s) if is_local(s) else s for s in request.sources)
-    request = replace(request, config=config, sources=sources)
-    layout = RunLayout(request.output.rstrip("/") or "/")
+    request = replace(
+        request,
+        config=config,
+        sources=tuple(os.path.abspath(s) if is_local(s) else s for s in map(plain_path, request.sources)),
+        decisions=plain_path(request.decisions),
+    )
+    layout = RunLayout.at(request.output)
     decisions = read_decisions(request.decisions) if request.decisions else DecisionRows()
     model = describe_embedder(config.embed)
     _check_models(config, model)
@@ -121,6 +133,7 @@ def run_dedup(request: DedupRequest) -> DedupResult:
     if Runner(config.runner).is_local:
         check_device(config.embed)
     shards = list_shards(request.sources, config.read)
+    check_places(layout, request.sources, shards)
     check_writable(layout)
     with run_lock(layout):
         job = _Dedup(request, layout, shards, model.to_json() if model else None, decisions)
@@ -198,6 +211,7 @@ class _Dedup:
 
     def _open_state(self) -> RunState:
         """The run's state, after every reason to refuse it has been looked at."""
+        check_unused(self.layout)
         if self.request.overwrite:
             self._remove_run()
         state = RunState.load(self.layout)
@@ -205,17 +219,17 @@ class _Dedup:
             remove_temporaries(self.layout.root)  # a killed run's half-written files
         if state is None:
             state = RunState.start(self.layout, self.shards, self.request.config, self.model)
-            if self.request.features:
-                self._take_features(state)
-            return state
-        if state.job("extract")[1] != self.prints.extract:
+        elif state.job("extract")[1] != self.prints.extract:
             different = describe_difference(state, self.shards, self.request.config, self.model)
             raise RunConflictError(
                 f"{self.layout.root} holds a run of something else: {'; '.join(different) or 'another version'}. "
                 "Use another --output, or --overwrite to start again"
             )
-        self._refuse_silent_redo(state)
-        state.describe(self.request.config)
+        else:
+            self._refuse_silent_redo(state)
+            state.describe(self.request.config)
+        if self.request.features and not state.is_done("extract", self.prints.extract):
+            self._take_features(state)
         return state
 
     def _refuse_silent_redo(self, state: RunState) -> None:
@@ -241,7 +255,8 @@ class _Dedup:
 
     def _remove_run(self) -> None:
         """Removes what a run writes, and nothing else that may be in the directory."""
-        for path in self.layout.everything():
+        last = self.layout.run_json()  # until it is gone, the rest is known as a run's
+        for path in (*(p for p in self.layout.everything() if p != last), last):
             remove(path)
 
     def _remove_rewrite(self) -> None:
@@ -250,7 +265,7 @@ class _Dedup:
 
     def _take_features(self, state: RunState) -> None:
         """Copies the features of another run of the same input, model and extract config."""
-        other = RunLayout(self.request.features.rstrip("/"))
+        other = RunLayout.at(self.request.features)
         found = RunState.load(other)
         if found is None or not found.is_done("extract", self.prints.extract):
             different = (
@@ -266,6 +281,7 @@ class _Dedup:
                     else "; ".join(different) or "its extract job is not finished"
                 )
             )
+        state.mark("extract", RUNNING, self.prints.extract)
         for shard in self.shards:
             if read_model(other, shard.name) != self.model:
                 raise RunConflictError(

@@ -168,10 +168,15 @@ def _glob_for(source: Source, file: FoundFile) -> str:
 
 
 def _refuse_run_directory(source: Source) -> None:
-    names = {f.relative for f in source.files}
-    if not source.explicit and "run.json" in names and any(n.startswith("features/") for n in names):
+    """A SRC that is, or holds, what `onceseen dedup` has written."""
+    names = [] if source.explicit else [f.relative for f in source.files]
+    roots = {n.removesuffix("run.json") for n in names if f"/{n}".endswith("/run.json")}
+    roots &= {n.rpartition("features/")[0] for n in names if n.endswith(".parquet")}
+    if roots:
+        root = min(roots, key=name_order)
         raise ValueError(
-            f"SRC {source.text!r} is a run directory; expected a dataset: give {source.root}/shards"
+            f"SRC {source.text!r} {'holds' if root else 'is'} a run directory; expected a dataset: "
+            + (f"move {source.root}/{root.rstrip('/')} elsewhere" if root else f"give {source.root}/shards")
         )
 
 
