@@ -30,7 +30,8 @@ from onceseen.verify.tiles import TileMap, compare_tiles
 _SIGMAS = (0.5, 0.8, 1.1, 1.5, 2.0, 2.6)
 _MOVED_PIXELS = 0.35
 _FEW_TILES = 3
-_GAIN_PIXELS = 8192
+_GAIN_PIXELS = 4096
+_AS_SHARP = 0.02  # of the log ratio of fine detail
 _EDGE = 0.5  # pixels at the border of a raster that are not compared: bars and encoders smear them
 _LOW_GAIN = 0.1
 _STRONG = 20.0  # grey levels of detail from which tiles weigh the same
@@ -230,24 +231,28 @@ def _equalize(p: Grey, q: Grey, valid: NDArray[np.bool_]) -> tuple[Grey, Grey]:
 
     Detail decides, not agreement: where both are equally sharp nothing is blurred, so different texts stay different.
     """
-    ratio = _fine_ratio(p, q, valid)
-    best, best_gap = (p, q), abs(ratio)
+    kept = blur_box(valid.astype(np.float32)) > 0.99
+    if not kept.any():
+        return p, q
+    fine_p, fine_q = _fine(p, kept), _fine(q, kept)
+    ratio = float(np.median(fine_p - fine_q))
+    sharper, other = (p, fine_q) if ratio > 0 else (q, fine_p)
+    best, best_gap = sharper, abs(ratio)
     for sigma in _SIGMAS:
-        tried = (blur(p, sigma), q) if ratio > 0 else (p, blur(q, sigma))
-        gap = abs(_fine_ratio(*tried, valid)) + 0.02
+        if best_gap <= _AS_SHARP:
+            break
+        tried = blur(sharper, sigma)
+        gap = abs(float(np.median(_fine(tried, kept) - other))) + _AS_SHARP
         if gap >= best_gap:
             break
         best, best_gap = tried, gap
-    return best
+    return (best, q) if ratio > 0 else (p, best)
 
 
-def _fine_ratio(p: Grey, q: Grey, valid: NDArray[np.bool_]) -> float:
-    """Median over blocks of the log ratio of fine detail, p over q."""
-    kept = blur_box(valid.astype(np.float32)) > 0.99
-    fine_p, fine_q = (blur_box(np.square(m - blur(m, 1.5)))[kept] for m in (p, q))
-    if not fine_p.size:
-        return 0.0
-    return float(np.median(np.log((fine_p + 1.0) / (fine_q + 1.0))))
+def _fine(image: Grey, kept: NDArray[np.bool_]) -> Grey:
+    """Log of the fine detail of each kept block."""
+    detail = blur_box(np.square(image - blur(image, 1.5)))[kept]
+    return np.asarray(np.log(detail + np.float32(1.0)), dtype=np.float32)
 
 
 def blur_box(image: Grey) -> Grey:

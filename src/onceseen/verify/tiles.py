@@ -72,14 +72,9 @@ def compare_tiles(p: Grey, q: Grey, valid: NDArray[np.bool_], side: int, noise: 
         side: Tile side in pixels.
         noise: Grey levels (root mean square) that coding noise alone may reach; detail is what exceeds it.
     """
-    rows, columns = _tile_corners(valid, side)
-    tp, tq = _cut(p, rows, columns, side), _cut(q, rows, columns, side)
-    gx = _cut(
-        np.asarray(cv2.Sobel(p, cv2.CV_32F, 1, 0, ksize=3, scale=0.125), np.float32), rows, columns, side
-    )
-    gy = _cut(
-        np.asarray(cv2.Sobel(p, cv2.CV_32F, 0, 1, ksize=3, scale=0.125), np.float32), rows, columns, side
-    )
+    grid = _tile_grid(valid, side)
+    rows, columns = grid.rows, grid.columns
+    tp, tq, gx, gy = (grid.cut(m) for m in (p, q, _slope(p, 1, 0), _slope(p, 0, 1)))
     mean_gap = np.abs(tp.mean(axis=1) - tq.mean(axis=1))
     basis = _plane_basis(side)
     dp, dq = tp - (tp @ basis.T) @ basis, tq - (tq @ basis.T) @ basis
@@ -114,28 +109,48 @@ def compare_tiles(p: Grey, q: Grey, valid: NDArray[np.bool_], side: int, noise: 
     )
 
 
-def _tile_corners(valid: NDArray[np.bool_], side: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Corners of whole tiles inside `valid`, the raster of tiles anchored at the corner of its bounding box."""
+@dataclass(frozen=True, slots=True)
+class _TileGrid:
+    """Whole tiles inside a mask.
+
+    Attributes:
+        rows: (n,) first raster row of each tile.
+        columns: (n,) first raster column of each tile.
+        box: Top, left, tiles down, tiles across of the raster of tiles that they are taken from.
+        kept: (down * across,) which tiles of it are whole.
+        side: Pixels a tile is wide and high.
+    """
+
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    box: tuple[int, int, int, int]
+    kept: NDArray[np.bool_]
+    side: int
+
+    def cut(self, image: Grey) -> NDArray[np.float64]:
+        """(n, side^2) pixels of each tile."""
+        top, left, down, across = self.box
+        part = image[top : top + down * self.side, left : left + across * self.side]
+        tiles = part.reshape(down, self.side, across, self.side).swapaxes(1, 2)
+        return tiles.reshape(down * across, self.side**2)[self.kept].astype(np.float64)
+
+
+def _tile_grid(valid: NDArray[np.bool_], side: int) -> _TileGrid:
+    """Whole tiles inside `valid`, the raster of tiles anchored at the corner of its bounding box."""
     ys, xs = np.flatnonzero(valid.any(axis=1)), np.flatnonzero(valid.any(axis=0))
-    if not ys.size or min(valid.shape) < side:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    rows = np.arange(ys[0], ys[-1] + 2 - side, side)
-    columns = np.arange(xs[0], xs[-1] + 2 - side, side)
-    if not rows.size or not columns.size:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    total = np.zeros((valid.shape[0] + 1, valid.shape[1] + 1), dtype=np.int64)
-    total[1:, 1:] = valid.cumsum(axis=0).cumsum(axis=1)
-    r, c = (m.ravel() for m in np.meshgrid(rows, columns, indexing="ij"))
-    count = total[r + side, c + side] - total[r, c + side] - total[r + side, c] + total[r, c]
-    full = count == side * side
-    return r[full].astype(np.int64), c[full].astype(np.int64)
+    if not ys.size or min(ys[-1] + 1 - ys[0], xs[-1] + 1 - xs[0]) < side:
+        none = np.zeros(0, np.int64)
+        return _TileGrid(none, none, (0, 0, 0, 0), np.zeros(0, dtype=bool), side)
+    top, left = int(ys[0]), int(xs[0])
+    down, across = (int(ys[-1]) + 1 - top) // side, (int(xs[-1]) + 1 - left) // side
+    part = valid[top : top + down * side, left : left + across * side]
+    kept = part.reshape(down, side, across, side).all(axis=(1, 3)).ravel()
+    r, c = (m.ravel()[kept] for m in np.divmod(np.arange(down * across), across))
+    return _TileGrid(top + side * r, left + side * c, (top, left, down, across), kept, side)
 
 
-def _cut(image: Grey, rows: NDArray[np.int64], columns: NDArray[np.int64], side: int) -> NDArray[np.float64]:
-    if not rows.size:
-        return np.zeros((0, side * side))
-    view = np.lib.stride_tricks.sliding_window_view(image, (side, side))
-    return view[rows, columns].reshape(rows.size, side * side).astype(np.float64)
+def _slope(image: Grey, along_x: int, along_y: int) -> Grey:
+    return np.asarray(cv2.Sobel(image, cv2.CV_32F, along_x, along_y, ksize=3, scale=0.125), dtype=np.float32)
 
 
 def _plane_basis(side: int) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from onceseen.verify.align import inverse
-from onceseen.verify.keypoints import find_keypoints, fit
+from onceseen.verify.keypoints import find_keypoints, fit, mirrored
 from onceseen.verify.search import crops, identities
 from onceseen.verify.thumbs import align, signals
 from unit.verify.pictures import photo, show
@@ -80,6 +80,19 @@ def test_keypoints_do_not_depend_on_threads() -> None:
     for other in found[1:]:
         assert np.array_equal(found[0].points, other.points)
         assert np.array_equal(found[0].descriptors, other.descriptors)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_features_of_the_mirror_image_need_no_second_search(name: str) -> None:
+    grey = cv2.cvtColor(photo(name), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    width = grey.shape[1]
+    found = fit(
+        mirrored(find_keypoints(grey), width), find_keypoints(np.ascontiguousarray(grey[:, ::-1])), grey.shape
+    )
+    assert found is not None
+    assert found.inliers > 0.85 * len(find_keypoints(grey).points)
+    corners = np.array([[0.0, width], [0.0, grey.shape[0]], [1.0, 1.0]])
+    assert np.abs((found.matrix - np.eye(3)) @ corners).max() < 1.5
 
 
 def test_few_features_fit_nothing() -> None:
