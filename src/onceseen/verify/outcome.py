@@ -1,12 +1,14 @@
 """From evidence to coverages, foreign shares and the name of the transform.
 
 Transforms, joined by `+`: `identity`, `mirrored`, `rotated`, `cropped` (one shows a part of the other), `letterboxed`
-(one has uniform borders that the other has not), `overlaid` (a few tiles differ), `collage` (the common part ends at a
-seam inside the other picture, or one has a picture in it that the other has not), `none` (nothing common was found).
+(one has uniform borders that the other has not), `overlaid` (one has something drawn over it), `collage` (the common
+part ends at a seam inside the other picture, or one has a picture in it that the other has not), `none` (nothing common
+was found).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -21,6 +23,7 @@ from onceseen.verify.sides import WHOLE_BOX
 _GRID = 96
 _SAME = 0.95
 _BARS = 0.03
+_LITTLE = 0.005
 _BIT_MORE = (-0.004, -0.004, 1.004, 1.004)  # what an alignment may be off by
 _SEAM_POINTS = 96
 _SEAM_MARGIN = 0.04
@@ -67,7 +70,7 @@ def describe(
     held_a, held_b = _common(back, a.content), _common(evidence.matrix, b.content)
     inside_a, inside_b = _common(back, WHOLE_BOX), _common(evidence.matrix, WHOLE_BOX)
     lost = difference.lost
-    own_a, own_b = difference.own_p, difference.own_q
+    own_a, own_b = difference.own_p + difference.faint_p, difference.own_q + difference.faint_q
     if evidence.swapped:
         own_a, own_b = own_b, own_a
     seam = difference.inset or _seams(whole_b, evidence.matrix, a.content) or _seams(whole_a, back, b.content)
@@ -79,7 +82,7 @@ def describe(
         _share(held_b * (1 - lost)),
         _share(1 - inside_a * (1 - own_a)),
         _share(1 - inside_b * (1 - own_b)),
-        _name(evidence.matrix, min(held_a, held_b), bars, lost, seam),
+        _name(evidence.matrix, min(held_a, held_b), bars, max(own_a, own_b), seam),
         seam,
     )
 
@@ -101,7 +104,7 @@ def _common(matrix: Matrix, source: tuple[float, float, float, float]) -> float:
     return float(inside(matrix @ frame(source, _GRID, _GRID), _GRID, _GRID, _BIT_MORE).mean())
 
 
-def _name(matrix: Matrix, common: float, bars: float, lost: float, seam: bool) -> str:
+def _name(matrix: Matrix, common: float, bars: float, drawn: float, seam: bool) -> str:
     names = []
     if np.linalg.det(matrix[:2, :2]) < 0:
         names.append("mirrored")
@@ -114,7 +117,7 @@ def _name(matrix: Matrix, common: float, bars: float, lost: float, seam: bool) -
         names.append("cropped")
     if bars > _BARS:
         names.append("letterboxed")
-    if lost > 0.005:
+    if drawn > _LITTLE:
         names.append("overlaid")
     return "+".join(names) or "identity"
 
@@ -138,8 +141,10 @@ def _is_seam(host: Raster, start: NDArray[np.float64], end: NDArray[np.float64])
     left, top, right, bottom = host.content_pixels()
     margin = _SEAM_MARGIN * min(right - left, bottom - top)
     along = end - start
-    length = float(np.hypot(*along))
-    if length < 8:
+    length = math.hypot(*along)
+    (x0, y0), (x1, y1) = start.tolist(), end.tolist()
+    outside = max(x0, x1) <= left + margin or min(x0, x1) >= right - margin
+    if length < 8 or outside or max(y0, y1) <= top + margin or min(y0, y1) >= bottom - margin:
         return False
     normal = np.array([-along[1], along[0]]) / length
     steps = np.linspace(0.04, 0.96, _SEAM_POINTS)

@@ -13,7 +13,8 @@ from onceseen.core.config import VerifyConfig
 from onceseen.verify.align import Grey, Matrix, blur, inverse, mirror, scale_of, warp
 from onceseen.verify.calibration import Calibration
 from onceseen.verify.evidence import PIXELS, Evidence, Raster, Settings, gather, without
-from onceseen.verify.keypoints import KeypointFit, find_keypoints, fit
+from onceseen.verify.faint import faint_marks
+from onceseen.verify.keypoints import KeypointFit, find_keypoints, fit, mirrored
 from onceseen.verify.outcome import Outcome, describe
 from onceseen.verify.overlay import NO_DIFFERENCE, Difference, differing, drawn_tiles, explain
 from onceseen.verify.search import Hypothesis
@@ -130,18 +131,22 @@ def _colour_difference(
     evidence: Evidence, a: Raster, b: Raster, rgb_a: NDArray[np.uint8], rgb_b: NDArray[np.uint8]
 ) -> tuple[Difference, Evidence]:
     """What differs, in colour, on the comparison's grid, and the evidence without what was drawn."""
-    if evidence.tiles is None or not evidence.tiles.bad.any():
+    if evidence.tiles is None:
         return NO_DIFFERENCE, evidence
+    mask = differing(evidence.fixed, evidence.moved, evidence.valid, evidence.tiles)
+    faint = faint_marks(evidence.fixed, evidence.moved, evidence.valid, mask)
+    if not evidence.tiles.bad.any():
+        return replace(NO_DIFFERENCE, faint_p=faint[0], faint_q=faint[1]), evidence
     matrix = inverse(b.frame()) @ inverse(evidence.matrix) @ a.frame()
     fixed, moving = (rgb_b, rgb_a) if evidence.swapped else (rgb_a, rgb_b)
     if evidence.swapped:
         matrix = inverse(matrix)
-    mask = differing(evidence.fixed, evidence.moved, evidence.valid, evidence.tiles)
     height, width = fixed.shape[:2]
     ratio = scale_of(matrix)
     smooth = blur(moving.astype(np.float32), PIXELS.smooth * ratio)
     moved = evidence.gain * warp(smooth, matrix, width, height) + np.float32(evidence.offset)
     difference, drawn = explain(blur(fixed.astype(np.float32), PIXELS.smooth), moved, mask, evidence.valid)
+    difference = replace(difference, faint_p=faint[0], faint_q=faint[1])
     return difference, without(evidence, drawn_tiles(evidence.tiles, drawn, mask))
 
 
@@ -157,7 +162,7 @@ def _by_keypoints(a: Raster, b: Raster) -> list[tuple[Matrix, KeypointFit]]:
     if straight is not None:
         found.append((a.frame() @ straight.matrix @ inverse(b.frame()), straight))
     if straight is None or straight.inliers < _ENOUGH_INLIERS:
-        flipped = fit(find_keypoints(np.ascontiguousarray(b.grey[:, ::-1])), points_a, b.grey.shape[:2])
+        flipped = fit(mirrored(points_b, b.grey.shape[1]), points_a, b.grey.shape[:2])
         if flipped is not None:
             found.append((mirror(a.frame() @ flipped.matrix @ inverse(b.frame())), flipped))
     return sorted(found, key=lambda f: -f[1].inliers)[:1]
