@@ -173,6 +173,15 @@ def test_trailing_junk_is_tolerated(photo: Image.Image, kind: str) -> None:
     np.testing.assert_array_equal(decode(data + junk), decode(data))
 
 
+def test_fill_bytes_before_a_marker_are_read_over(photo: Image.Image) -> None:
+    data = encode(photo, "JPEG")
+    filled = data[:-2] + b"\xff\xff\xff\xd9"
+    np.testing.assert_array_equal(decode(filled), decode(data))
+    assert reason_of(filled[:-1]) is FailureReason.TRUNCATED_IMAGE
+    stuffed = data[:-2] + b"\xff\xff\x00\xff\x00"  # no marker, though 0xff is repeated
+    assert reason_of(stuffed) is FailureReason.TRUNCATED_IMAGE
+
+
 def test_no_bytes_and_text() -> None:
     assert reason_of(b"") is FailureReason.EMPTY_IMAGE
     for data in (
