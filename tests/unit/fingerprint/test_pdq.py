@@ -52,11 +52,33 @@ def test_is_exact_in_any_order_of_summation(photos: list[NDArray[np.uint8]]) -> 
     from onceseen.fingerprint import pdq
 
     luma = photos[0].astype(np.float64) @ np.array([299.0, 587.0, 114.0])
-    down, across = pdq._sampling(luma.shape[0]), pdq._sampling_both_ways(luma.shape[1])
+    down, across = pdq._sampling(luma.shape[0]), pdq._sampling(luma.shape[1])
     order = np.random.default_rng(5).permutation(luma.shape[0])
-    rows = pdq._rounded(np.einsum("ij,jk->ik", down[:, order], luma[order]), pdq._SAMPLE_BITS)
-    samples = pdq._rounded(np.einsum("ij,jk->ik", rows, across), pdq._SAMPLE_BITS)
-    np.testing.assert_array_equal(samples, np.concatenate(pdq.sample_luma(photos[0]), axis=1))
+    for ours, picture in zip(pdq.sample_luma(photos[0]), (luma, luma[:, ::-1]), strict=True):
+        rows = pdq._rounded(down[:, order] @ picture[order], pdq._SAMPLE_BITS)
+        np.testing.assert_array_equal(ours, pdq._rounded(rows @ across.T, pdq._SAMPLE_BITS))
+
+
+@pytest.mark.parametrize("side", [5, 63, 64, 65, 300, 1500, 4000])
+def test_taps_are_the_whole_matrix(side: int) -> None:
+    from onceseen.fingerprint import pdq
+
+    places, weights = pdq._taps(side)
+    matrix = np.zeros((len(places), side))
+    np.put_along_axis(matrix, places, weights, axis=1)
+    np.testing.assert_array_equal(matrix, pdq._sampling(side))
+    assert (np.diff(places, axis=1) == 1).all()
+    assert places.min() >= 0
+    assert places.max() < side
+
+
+def test_blocks_of_rows_do_not_show(photos: list[NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch) -> None:
+    from onceseen.fingerprint import pdq
+
+    whole = [pdq_hash(rgb) for rgb in photos[:12]]
+    for pixels in (1, 5_000, 1 << 40):
+        monkeypatch.setattr(pdq, "_BLOCK_PIXELS", pixels)
+        assert [pdq_hash(rgb) for rgb in photos[:12]] == whole
 
 
 def test_flat_picture_has_no_quality() -> None:
