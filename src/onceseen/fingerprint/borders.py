@@ -99,8 +99,11 @@ def _leading(flags: NDArray[np.bool_]) -> int:
 def _near(
     rows: NDArray[np.uint8], colour: NDArray[np.float32], mean_far: float, far: float, share: float
 ) -> NDArray[np.bool_]:
-    distance = np.abs(rows - colour).max(axis=2)
-    near = ((distance > far).mean(axis=1) <= share) & (distance.mean(axis=1) <= mean_far)
+    red, green, blue = cv2.split(np.abs(rows - colour))
+    distance = np.maximum(np.maximum(red, green), blue)
+    near = (np.count_nonzero(distance > far, axis=1) <= share * distance.shape[1]) & (
+        distance.mean(axis=1) <= mean_far
+    )
     return np.asarray(near, np.bool_)
 
 
