@@ -10,17 +10,18 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib import metadata
 from typing import Any
 
 import onceseen
-from onceseen.core.config import PipelineConfig
+from onceseen.core.config import PipelineConfig, VerifyConfig
 from onceseen.core.config_io import config_to_mapping
-from onceseen.core.files import exists, read_json, write_json
+from onceseen.core.files import exists, read_bytes, read_json, write_json
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard, ShardKind
 from onceseen.core.schemas import SCHEMA_VERSION
+from onceseen.verify import load_calibration
 
 JOBS = ("extract", "match", "rewrite")
 RUNNING, DONE = "running", "done"
@@ -36,7 +37,8 @@ _EXTRACT_KEYS = {
         "folder_split",
     ),
     "fingerprint": ("blank_std", "trim_borders", "minhash_permutations"),
-    "embed": ("model", "pretrained", "precision", "batch_size", "image_size", "mean", "std", "reduce"),
+    # The model itself is in by its weights' hash, wherever its file lies.
+    "embed": ("precision", "batch_size", "image_size", "mean", "std"),
 }
 _MATCH_KEYS = {
     "fingerprint": ("min_pdq_quality",),
@@ -51,11 +53,10 @@ _MATCH_KEYS = {
         "neighbors",
         "train_samples",
         "iterations",
-        "centroids",
         "recall_samples",
         "seed",
     ),
-    "verify": None,
+    "verify": tuple(f.name for f in fields(VerifyConfig) if f.name != "calibration"),
     "keep": None,
 }
 _REWRITE_KEYS = {"read": ("on_failure",), "write": ("member", "sidecar")}
@@ -90,11 +91,33 @@ def fingerprints(
         config: All sections.
         model: The embedder's specification; None for hashes only.
         decisions: Digest of the decisions, empty without any.
+
+    Raises:
+        ValueError: If a file that the config names cannot be read.
     """
     listing = [[s.name, str(s.kind), s.size, s.mark] for s in shards]
     extract = _digest([SCHEMA_VERSION, listing, _chosen(config, _EXTRACT_KEYS), model])
-    match = _digest([extract, _chosen(config, _MATCH_KEYS), decisions])
+    match = _digest([extract, _chosen(config, _MATCH_KEYS), _match_files(config), decisions])
     return Fingerprints(extract, match, _digest([match, _chosen(config, _REWRITE_KEYS)]))
+
+
+def _match_files(config: PipelineConfig) -> list[str]:
+    """What is in the files that the match job reads: they may change under one path, or move.
+
+    Raises:
+        ValueError: If one cannot be read.
+    """
+    calibration = load_calibration(config.verify.calibration)
+    digests = [hashlib.sha256(repr((calibration.thumbs, calibration.pixels)).encode()).hexdigest()]
+    if config.cells.enabled and config.cells.centroids:
+        try:
+            digests.append(hashlib.sha256(read_bytes(config.cells.centroids)).hexdigest())
+        except OSError as error:
+            raise ValueError(
+                f"cells.centroids is {config.cells.centroids!r}, which cannot be read: {error}; expected the "
+                "centroids.npz of a run"
+            ) from error
+    return digests
 
 
 def _chosen(config: PipelineConfig, keys: Mapping[str, tuple[str, ...] | None]) -> dict[str, Any]:
