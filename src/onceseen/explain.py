@@ -20,6 +20,7 @@ from onceseen.core.layout import RunLayout
 from onceseen.core.records import Verdict
 from onceseen.core.schemas import OK
 from onceseen.fingerprint import hamming_distance
+from onceseen.jobs.decisions import DecisionRows, read_decisions
 from onceseen.stats.lookup import (
     PairRow,
     RunRecord,
@@ -55,6 +56,7 @@ def explain_sample(layout: RunLayout, sample_id: str) -> str:
     row = _known_verdicts(layout, run, [sample_id])[sample_id]
     own = find_features(layout, run.shards, [sample_id], _FACTS)[sample_id]
     lines = [sample_id, f"  verdict        {row.verdict}", *_picture_lines(own)]
+    lines += [f"  a person's word {word}" for word in _decisions_on(layout, sample_id)]
     if row.verdict == Verdict.FAILED:
         return "\n".join([*lines, *_failure_lines(layout, row)])
     if row.verdict == Verdict.DROP:
@@ -88,6 +90,8 @@ def explain_pair(layout: RunLayout, sample_id_a: str, sample_id_b: str) -> str:
         lines.append(f"  verdict of {name}   {row.verdict}{under}")
     same = verdicts[first].group_id == verdicts[second].group_id
     lines.append(f"  same group     {'yes' if same else 'no'}")
+    word = _stored_decisions(layout).pair(first, second)
+    lines += [f"  a person's word {word}: it stands above every score"] if word else []
     pair = find_pairs(layout, {(first, second)}).get((first, second))
     if pair is not None:
         return "\n".join([*lines, "  pairs table:", *_pair_lines(pair)])
@@ -143,6 +147,21 @@ def _nearest(layout: RunLayout, run: RunRecord, sample_id: str) -> list[str]:
         for i in read_table(layout.verdicts(shard), columns=["sample_id"])[0].to_pylist()
     ]
     return difflib.get_close_matches(sample_id, sorted(ids, key=name_order), n=3, cutoff=0.4)
+
+
+def _stored_decisions(layout: RunLayout) -> DecisionRows:
+    return read_decisions(layout.decisions()) if exists(layout.decisions()) else DecisionRows()
+
+
+def _decisions_on(layout: RunLayout, sample_id: str) -> list[str]:
+    """What a person said of a sample, alone or with another."""
+    rows = _stored_decisions(layout)
+    said = [word for named, word in rows.samples if named == sample_id]
+    return said + [
+        f"{word} as {b if a == sample_id else a}".replace("different as", "different from")
+        for a, b, word in rows.pairs
+        if sample_id in (a, b)
+    ]
 
 
 def _picture_lines(features: dict[str, Any]) -> list[str]:

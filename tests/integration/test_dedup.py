@@ -206,19 +206,17 @@ def test_a_persons_word_is_above_every_score(demo: Path, finished: Path, tmp_pat
     assert now[dropped["sample_id"]]["verdict"] == "keep"
     assert sorted(now[v["sample_id"]]["verdict"] for v in (single, other)) == ["drop", "keep"]
     assert summary(run)["dropped_by"]["decision"] == 1
+    kept = (run / "decisions.csv").read_text()
+    assert f"{dropped['sample_id']},,keep" in kept
+    before = tree(run)
     file.write_text("no/such/sample,keep\n")
-    assert (
-        dedup(
-            demo / "shards",
-            tmp_path / "r2",
-            "--dry-run",
-            "--features",
-            str(finished),
-            "--decisions",
-            str(file),
-        )
-        == 2
-    )
+    asked = ("--dry-run", "--features", str(finished), "--decisions", str(file), "--redo", "match")
+    assert dedup(demo / "shards", run, *asked) == 2
+    assert tree(run) == before  # told before anything is removed
+    file.write_text("")
+    assert dedup(demo / "shards", run, *asked) == 0
+    assert not (run / "decisions.csv").exists()
+    assert verdicts(run) == known
 
 
 def test_explain_says_why(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

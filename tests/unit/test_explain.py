@@ -136,3 +136,13 @@ def test_command(layout: RunLayout, capsys: Any) -> None:
     assert "nearest ids" in capsys.readouterr().err
     assert run(_parse(layout.root, "t/a", "t/b", "t/c")) == 2
     assert "got 3" in capsys.readouterr().err
+
+
+def test_a_persons_word_is_told(layout: RunLayout) -> None:
+    Path(layout.decisions()).write_text(
+        "sample_id_a,sample_id_b,decision\nt/a,t/d,different\nu/e,u/g,same\nu/g,,drop\n"
+    )
+    assert "a person's word drop\n  a person's word same as u/e" in explain_sample(layout, "u/g")
+    assert "a person's word different from t/d" in explain_sample(layout, "t/a")
+    assert "a person's word different: it stands above every score" in explain_pair(layout, "t/d", "t/a")
+    assert "a person's word" not in explain_pair(layout, "t/a", "t/b")

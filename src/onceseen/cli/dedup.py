@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--redo",
         default="",
         choices=("match", "rewrite"),
-        help="do this job (and those after it) again where its config differs",
+        help="do this job, and those after it, again: what a finished run asks for where its config differs",
     )
     parser.add_argument("--overwrite", action="store_true", help="start again, whatever RUN holds")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")

@@ -74,6 +74,10 @@ class RunLayout:
         """Done marks of the rewrite."""
         return join(self.root, ".state", "rewrite")
 
+    def decisions(self) -> str:
+        """The decisions that the verdicts follow, as `--decisions` takes them; absent where there were none."""
+        return join(self.root, "decisions.csv")
+
     def everything(self) -> list[str]:
         """All that a run writes, for starting again; other files in the directory are left alone."""
         names = ("features", "thumbs", "pairs", "verdicts", "failures", "shards", "stats", ".state")
@@ -82,6 +86,7 @@ class RunLayout:
             self.timings_json(),
             self.centroids(),
             self.report(),
+            self.decisions(),
             *(self.path(name) for name in names),
         ]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from onceseen.core.features import read_features
-from onceseen.core.files import read_bytes
+from onceseen.core.files import read_bytes, remove, write_bytes
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard, Verdict, node_id
 from onceseen.neighbors.packing import Records
@@ -38,6 +38,10 @@ class DecisionRows:
     pairs: tuple[tuple[str, str, str], ...] = ()
     samples: tuple[tuple[str, str], ...] = ()
     digest: str = ""
+
+    def pair(self, a: str, b: str) -> str:
+        """What is said of a pair, in either order; empty if nothing."""
+        return next((word for *ids, word in self.pairs if {a, b} == set(ids)), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +90,40 @@ def read_decisions(path: str) -> DecisionRows:
                 "nor sample_id,keep|drop"
             )
     ordered = tuple((a, b, word) for (a, b), word in sorted(pairs.items())), tuple(sorted(samples.items()))
+    if not any(ordered):
+        return DecisionRows()
     return DecisionRows(*ordered, hashlib.sha256(repr(ordered).encode()).hexdigest())
 
 
 def _say(known: dict[_Subject, str], subject: _Subject, word: str, where: str) -> None:
     if known.setdefault(subject, word) != word:
         raise ValueError(f"{where}: {subject} is said to be both {known[subject]} and {word}")
+
+
+def check_decisions(rows: DecisionRows, layout: RunLayout, shards: Sequence[Shard]) -> None:
+    """Looks the samples up that decisions name, before anything is done or removed for them.
+
+    Raises:
+        ValueError: If an id is not in the input, naming it.
+    """
+    _nodes(_ids(rows), layout, shards)
+
+
+def write_decisions(rows: DecisionRows, layout: RunLayout) -> None:
+    """Leaves RUN/decisions.csv, so that a run says itself whose word its verdicts follow; none without decisions."""
+    path = layout.decisions()
+    if not rows.digest:
+        remove(path)
+        return
+    text = io.StringIO()
+    out = csv.writer(text, lineterminator="\n")
+    out.writerow(("sample_id_a", "sample_id_b", "decision"))
+    out.writerows([*rows.pairs, *((i, "", word) for i, word in rows.samples)])
+    write_bytes(path, text.getvalue().encode())
+
+
+def _ids(rows: DecisionRows) -> set[str]:
+    return {i for a, b, _ in rows.pairs for i in (a, b)} | {i for i, _ in rows.samples}
 
 
 def resolve_decisions(
@@ -108,8 +140,7 @@ def resolve_decisions(
     Raises:
         ValueError: If an id is not in the input, naming it.
     """
-    ids = {i for a, b, _ in rows.pairs for i in (a, b)} | {i for i, _ in rows.samples}
-    nodes = _nodes(ids, layout, shards)
+    nodes = _nodes(_ids(rows), layout, shards)
     same: set[tuple[int, int]] = set()
     different: set[tuple[int, int]] = set()
     apart: set[int] = set()

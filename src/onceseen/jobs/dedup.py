@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -38,7 +39,7 @@ from onceseen.jobs.checks import (
     check_workers,
     check_writable,
 )
-from onceseen.jobs.decisions import DecisionRows, read_decisions
+from onceseen.jobs.decisions import DecisionRows, check_decisions, read_decisions, write_decisions
 from onceseen.jobs.extract_job import ExtractShards, extract_done
 from onceseen.jobs.finish import write_statistics
 from onceseen.jobs.lock import run_lock
@@ -57,7 +58,6 @@ from onceseen.jobs.state import (
 )
 from onceseen.neighbors import require_faiss
 from onceseen.shards import list_shards
-from onceseen.verify import load_calibration
 
 ShardDone = Callable[[RunLayout, Shard, str], bool]
 """Whether a shard has a job's done mark for a fingerprint."""
@@ -162,7 +162,6 @@ def _check_models(config: PipelineConfig, model: EmbedderSpec | None) -> None:
                 "(as configs/hash-only.yaml does) or name a model"
             )
         require_faiss()
-    load_calibration(config.verify.calibration)
 
 
 @dataclass(slots=True)
@@ -226,6 +225,8 @@ class _Dedup:
                 "Use another --output, or --overwrite to start again"
             )
         else:
+            if state.is_done("extract", self.prints.extract):
+                check_decisions(self.decisions, self.layout, self.shards)
             self._refuse_silent_redo(state)
             state.describe(self.request.config)
         if self.request.features and not state.is_done("extract", self.prints.extract):
@@ -303,8 +304,10 @@ class _Dedup:
         self._shard_job(state, "extract", transform, self.prints.extract, extract_done)
 
     def _match(self, state: RunState) -> None:
+        check_decisions(self.decisions, self.layout, self.shards)
         state.mark("match", RUNNING, self.prints.match)
         self._remove_rewrite()
+        write_decisions(self.decisions, self.layout)
         with self._timed("match"):
             pictures = sum(mark["regions"] for mark in self._extract_marks())
             job = MatchJob(
@@ -322,10 +325,12 @@ class _Dedup:
         read, failed = sum(m["read"] for m in marks), sum(m["failed"] for m in marks)
         allowed = self.request.config.read.max_failed_fraction
         if read and failed / read > allowed:
+            reasons = sum((Counter(m["failed_by"]) for m in marks), Counter[str]())
             raise JobError(
                 f"{failed:,} of {read:,} samples failed ({failed / read:.1%}), more than read.max_failed_fraction "
-                f"{allowed:.1%}: see {self.layout.path('failures')}; raise the limit if that is right "
-                "(--set read.max_failed_fraction=1), then run again: nothing is extracted again"
+                f"{allowed:.1%} ({', '.join(f'{n:,} {reason}' for reason, n in reasons.most_common())}; each is in "
+                f"{self.layout.path('failures')}). Where that is right, run again with "
+                "--set read.max_failed_fraction=1: nothing is extracted or matched again"
             )
 
     def _rewrite(self, state: RunState) -> None:
