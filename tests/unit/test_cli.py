@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import apache_beam as beam
 import pytest
 
 from onceseen.cli import main
 from onceseen.core.config import RunnerConfig
-from onceseen.jobs.runner import Runner, with_flags
+from onceseen.core.records import Shard, ShardKind
+from onceseen.jobs.runner import Runner, over_shards, with_flags
 
 
 def test_help_names_each_command_on_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,3 +71,23 @@ def test_an_unknown_runner_is_refused_by_name() -> None:
     Runner(RunnerConfig("DirectRunner")).check_name()
     with pytest.raises(ValueError, match="'NopeRunner' cannot be used"):
         Runner(RunnerConfig("NopeRunner")).check_name()
+
+
+def test_ctrl_c_inside_a_step_is_told_as_a_stop(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import onceseen.cli.report as command
+
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    def run(_: object) -> int:
+        shard = Shard(0, "a", ShardKind.TAR, "a.tar", 1, "1")
+        Runner(RunnerConfig()).run("stop", over_shards([shard], beam.Map(interrupt)))
+        return 0
+
+    monkeypatch.setattr(command, "run", run)
+    assert main(["report", "run"]) == 1
+    assert capsys.readouterr().err.endswith(
+        "onceseen report: stopped; run the same command again to resume\n"
+    )

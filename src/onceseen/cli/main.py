@@ -120,18 +120,33 @@ def _run(name: str, run: Callable[[argparse.Namespace], int], parsed: argparse.N
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print(f"onceseen {name}: stopped; run the same command again to resume", file=sys.stderr)
-        return 1
+        return _stopped(name)
     except (ValueError, FileNotFoundError) as error:
         if parsed.verbose:
             raise
         print(f"onceseen {name}: {error}", file=sys.stderr)
         return 2
     except (RuntimeError, OSError) as error:
+        if _was_interrupted(error):
+            return _stopped(name)
         if parsed.verbose:
             raise
         print(f"onceseen {name}: {_last_line(error)} (--verbose shows where)", file=sys.stderr)
         return 1
+
+
+def _stopped(name: str) -> int:
+    print(f"onceseen {name}: stopped; run the same command again to resume", file=sys.stderr)
+    return 1
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: inside a step, Beam raises it again as an error of its own."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt) or _last_line(error).startswith("KeyboardInterrupt"):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _last_line(error: BaseException) -> str:
