@@ -87,20 +87,28 @@ def check_unused(layout: RunLayout) -> None:
         )
 
 
-def check_disk(layout: RunLayout, shards: Sequence[Shard], *, rewrite: bool) -> None:
-    """Compares the free disk with what the run may need, where RUN is on this machine.
+def check_disk(
+    layout: RunLayout, *, extract: Sequence[Shard] = (), rewrite: Sequence[Shard] = (), dry_run: bool = False
+) -> None:
+    """Compares the free disk with what the run may still need, where RUN is on this machine.
+
+    Args:
+        layout: The run.
+        extract: Shards whose features are not written yet.
+        rewrite: Shards that are to be written again and are not yet.
+        dry_run: Whether there will be no second copy.
 
     Raises:
         CheckError: With both numbers and what makes the need smaller.
     """
     if not is_local(layout.root):
         return
-    total = sum(s.size for s in shards)
-    need = round(total / _TYPICAL_IMAGE_BYTES * FEATURE_BYTES) + (total if rewrite else 0)
+    features = sum(s.size for s in extract) / _TYPICAL_IMAGE_BYTES * FEATURE_BYTES
+    need = round(features) + (0 if dry_run else sum(s.size for s in rewrite))
     free = shutil.disk_usage(layout.root).free
     if need > free:
         hint = "free some, choose another --output" + (
-            ", or use --dry-run: no second copy" if rewrite else ""
+            "" if dry_run else ", or use --dry-run: no second copy"
         )
         raise CheckError(
             f"{layout.root} has {free / 1e9:.1f} GB free and the run may need {need / 1e9:.1f} GB: {hint}"

@@ -295,7 +295,8 @@ class _Dedup:
         state.mark("extract", DONE, self.prints.extract)
 
     def _check_before(self, state: RunState) -> None:
-        check_disk(self.layout, self.shards, rewrite=not self.request.dry_run)
+        left = [s for s in self.shards if not extract_done(self.layout, s, self.prints.extract)]
+        check_disk(self.layout, extract=left, rewrite=self.shards, dry_run=self.request.dry_run)
         state.mark("extract", RUNNING, self.prints.extract)  # workers read the input listing from run.json
         check_workers(self.layout, self.shards, self.runner)
 
@@ -336,6 +337,8 @@ class _Dedup:
     def _rewrite(self, state: RunState) -> None:
         if state.job("rewrite")[1] not in ("", self.prints.rewrite):
             self._remove_rewrite()
+        left = [s for s in self.shards if not rewrite_done(self.layout, s, self.prints.rewrite)]
+        check_disk(self.layout, rewrite=left)
         state.mark("rewrite", RUNNING, self.prints.rewrite)
         transform = WriteDedupedShards(self.request.config, self.layout, self.prints.rewrite)
         self._shard_job(state, "rewrite", transform, self.prints.rewrite, rewrite_done)
