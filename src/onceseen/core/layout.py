@@ -46,6 +46,10 @@ class RunLayout:
         """Done mark and counts of one shard's extraction."""
         return join(self.root, ".state", "extract", f"{shard}.json")
 
+    def extract_marks_dir(self) -> str:
+        """Done marks of the extraction."""
+        return join(self.root, ".state", "extract")
+
     def shard_failures(self, shard: str) -> str:
         """Dead letters of one shard."""
         return join(self.root, "failures", f"{shard}.parquet")

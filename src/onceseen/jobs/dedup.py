@@ -44,7 +44,7 @@ from onceseen.jobs.extract_job import ExtractShards, extract_done
 from onceseen.jobs.finish import write_statistics
 from onceseen.jobs.lock import run_lock
 from onceseen.jobs.match.run import MatchJob
-from onceseen.jobs.progress import shard_progress
+from onceseen.jobs.progress import shard_progress, undone
 from onceseen.jobs.rewrite_job import WriteDedupedShards, rewrite_done
 from onceseen.jobs.runner import JobError, Runner, over_shards
 from onceseen.jobs.state import (
@@ -295,7 +295,7 @@ class _Dedup:
         state.mark("extract", DONE, self.prints.extract)
 
     def _check_before(self, state: RunState) -> None:
-        left = [s for s in self.shards if not extract_done(self.layout, s, self.prints.extract)]
+        left = undone(self.shards, lambda s: extract_done(self.layout, s, self.prints.extract))
         check_disk(self.layout, extract=left, rewrite=self.shards, dry_run=self.request.dry_run)
         state.mark("extract", RUNNING, self.prints.extract)  # workers read the input listing from run.json
         check_workers(self.layout, self.shards, self.runner)
@@ -337,7 +337,7 @@ class _Dedup:
     def _rewrite(self, state: RunState) -> None:
         if state.job("rewrite")[1] not in ("", self.prints.rewrite):
             self._remove_rewrite()
-        left = [s for s in self.shards if not rewrite_done(self.layout, s, self.prints.rewrite)]
+        left = undone(self.shards, lambda s: rewrite_done(self.layout, s, self.prints.rewrite))
         check_disk(self.layout, rewrite=left)
         state.mark("rewrite", RUNNING, self.prints.rewrite)
         transform = WriteDedupedShards(self.request.config, self.layout, self.prints.rewrite)
@@ -347,14 +347,18 @@ class _Dedup:
         self, state: RunState, name: str, transform: beam.PTransform, fingerprint: str, done: ShardDone
     ) -> None:
         """Runs a job over the shards that have no done mark yet, and makes sure that all have one."""
-        names = {s.name: s for s in self.shards}
-        with self._timed(name), self._bar(name, lambda n: done(self.layout, names[n], fingerprint)):
-            left = [s for s in self.shards if not done(self.layout, s, fingerprint)]
+
+        def is_done(shard: Shard) -> bool:
+            return done(self.layout, shard, fingerprint)
+
+        self._say(name)
+        left = undone(self.shards, is_done)
+        with self._timed(name), self._bar(name, left, is_done):
             self.runner.run(name, over_shards(left, transform))
-        missing = [s.name for s in self.shards if not done(self.layout, s, fingerprint)]
+        missing = undone(left, is_done)
         if missing:
             raise JobError(
-                f"{name} left {len(missing)} shard(s) undone, for example {missing[0]}; run again to resume"
+                f"{name} left {len(missing)} shard(s) undone, for example {missing[0].name}; run again to resume"
             )
         state.mark(name, DONE, fingerprint)
 
@@ -365,10 +369,13 @@ class _Dedup:
         self.timings[f"{name}_s"] = round(time.monotonic() - started, 3)
 
     @contextmanager
-    def _bar(self, name: str, done: Callable[[str], bool]) -> Iterator[None]:
+    def _bar(self, name: str, left: Sequence[Shard], is_done: Callable[[Shard], bool]) -> Iterator[None]:
         show = not self.request.quiet and sys.stderr.isatty()
-        self._say(name)
-        with shard_progress(name, [s.name for s in self.shards], done, show=show):
+        marks = {
+            "extract": (self.layout.extract_marks_dir(), self.layout.extract_summary),
+            "rewrite": (self.layout.rewrite_marks_dir(), self.layout.rewrite_mark),
+        }[name]
+        with shard_progress(name, left, marks, is_done, total=len(self.shards), show=show):
             yield
 
     def _say(self, text: str) -> None:
