@@ -59,6 +59,16 @@ def test_threads_do_not_show_in_the_files(
         assert files[0] == files[1]
 
 
+def test_bound_of_the_memo_does_not_show_in_the_files(
+    shard: Shard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = run(shard, tmp_path / "wide", 3)
+    monkeypatch.setattr(extract, "_MEMO_ROWS", 2)
+    narrow = run(shard, tmp_path / "narrow", 3)
+    files = [Path(layout.features(shard.name)).read_bytes() for layout in (wide, narrow)]
+    assert files[0] == files[1]
+
+
 def test_sha256_is_of_the_image_member(shard: Shard, tmp_path: Path) -> None:
     table = pq.read_table(run(shard, tmp_path, 2).features(shard.name))
     data = Path(shard.path).read_bytes()
