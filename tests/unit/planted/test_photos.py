@@ -11,6 +11,7 @@ from onceseen.planted.imaging import decode_rgb
 PHOTOS = Path(__file__).parents[3] / "examples" / "photos"
 FREE = {
     "public-domain",
+    "no-known-copyright-restrictions",  # a museum's statement about one picture
     "CC0-1.0",
     "CC-BY-2.0",
     "CC-BY-3.0",
