@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 
 from onceseen.core.config import EmbedConfig
 from onceseen.embed.onnx_model import OnnxEmbedder, check_onnx_device
@@ -10,6 +11,8 @@ from onceseen.embed.openclip import OpenClipEmbedder, describe_openclip
 from onceseen.embed.spec import Embedder, EmbedderSpec
 from onceseen.embed.torch_device import choose_device, require_modules
 from onceseen.embed.torchscript import TorchScriptEmbedder, describe_torchscript
+
+_LOG = logging.getLogger(__name__)
 
 
 def load_embedder(config: EmbedConfig) -> Embedder | None:
@@ -31,7 +34,9 @@ def load_embedder(config: EmbedConfig) -> Embedder | None:
         return OpenClipEmbedder(config)
     if kind == "torchscript":
         return TorchScriptEmbedder(config)
-    return OnnxEmbedder(config)
+    embedder = OnnxEmbedder(config)
+    _LOG.info("embed.model %s runs on %s (%s)", config.model, embedder.device, embedder.spec.library)
+    return embedder
 
 
 def describe_embedder(config: EmbedConfig) -> EmbedderSpec | None:
@@ -55,8 +60,9 @@ def describe_embedder(config: EmbedConfig) -> EmbedderSpec | None:
         return describe_openclip(config)
     if config.model.startswith("torchscript:"):
         return describe_torchscript(config)
-    embedder = load_embedder(dataclasses.replace(config, device="cpu"))
-    return None if embedder is None else embedder.spec
+    if config.model == "none":
+        return None
+    return OnnxEmbedder(dataclasses.replace(config, device="cpu")).spec
 
 
 def check_device(config: EmbedConfig) -> None:

@@ -6,7 +6,6 @@ The input is read off the file: (n, 3, s, s) or (n, s, s, 3), float or uint8. Fl
 
 from __future__ import annotations
 
-import logging
 from importlib import resources
 from typing import Any
 
@@ -20,7 +19,6 @@ from onceseen.embed.spec import EmbedderSpec, InferenceError, inference_error, s
 from onceseen.embed.vectors import load_reduction, read_model_file, unit_rows, weights_digest
 from onceseen.quiet import disable_telemetry
 
-_LOG = logging.getLogger(__name__)
 
 BUNDLED = "efficientnet-lite0"
 _BUNDLED_FILE = "efficientnet-lite0-gem.onnx"
@@ -56,7 +54,6 @@ class OnnxEmbedder:
             preprocessing=self._input.describe(),
             library=f"onnxruntime {_runtime().__version__}",
         )
-        _LOG.info("embed.model %s runs on %s (%s)", config.model, self.device, self.spec.library)
 
     def preprocess(self, rgb: NDArray[np.uint8]) -> NDArray[Any]:
         """One picture as the model's input; see `Embedder.preprocess`."""

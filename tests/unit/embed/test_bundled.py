@@ -45,6 +45,15 @@ def test_specification_names_the_bundled_file(embedder: Embedder) -> None:
     assert embedder.device == "cpu"
 
 
+def test_only_the_model_that_runs_says_on_what(caplog: pytest.LogCaptureFixture) -> None:
+    config = EmbedConfig(threads=1, device="cpu")
+    with caplog.at_level("INFO", logger="onceseen"):
+        assert describe_embedder(config) is not None
+        assert "runs on" not in caplog.text
+        load_embedder(config)
+    assert "embed.model efficientnet-lite0 runs on cpu" in caplog.text
+
+
 def test_same_input_gives_the_same_bits(embedder: Embedder, photographs: list[NDArray[np.uint8]]) -> None:
     first = _embed(embedder, photographs)
     again = load_embedder(EmbedConfig(threads=2, device="cpu"))
