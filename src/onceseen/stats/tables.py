@@ -69,8 +69,8 @@ def write_delete_list(layout: RunLayout, shards: Sequence[str]) -> str:
     r"""Writes stats/delete_list.csv: every dropped sample with its representative, kind and score.
 
     Shards come in UTF-8 byte order of their names, samples in UTF-8 byte order within each. UTF-8, `\\n` ends
-    a line, fields with commas, quotes or line ends are quoted; the score has six decimals and is empty where
-    a decision, not a score, dropped the sample.
+    a line, fields with commas, quotes or line ends are quoted; the score has six decimals, and is 1 where a
+    person's decision dropped the sample; a sample dropped by itself has no representative.
 
     Returns:
         The path of stats/delete_list.csv.
