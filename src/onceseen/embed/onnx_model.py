@@ -19,7 +19,6 @@ from onceseen.embed.spec import EmbedderSpec, InferenceError, inference_error, s
 from onceseen.embed.vectors import load_reduction, read_model_file, unit_rows, weights_digest
 from onceseen.quiet import disable_telemetry
 
-
 BUNDLED = "efficientnet-lite0"
 _BUNDLED_FILE = "efficientnet-lite0-gem.onnx"
 _CUDA = "CUDAExecutionProvider"
