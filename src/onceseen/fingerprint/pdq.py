@@ -27,15 +27,15 @@ _SAMPLES: Final = 64
 _FREQUENCIES: Final = 16
 _MIN_SIDE: Final = 5
 _BLOCK_PIXELS: Final = 1 << 16
-# In thousandths, so that luma is an integer under 2^18.
-_LUMA: Final = np.array([[299, 587, 114]], np.float32)
-_LUMA_UNIT: Final = 1000
 # Fractional bits. Luma 18 + 24, then 18 + 10 + 24 = 52 bits, rounded to 18 + 10 for the transform; its sums grow by
 # up to 3.5 bits at each step: 18 + 3.5 + 10 + 18 = 49.5, then 18 + 7 + 8 + 18 = 51 bits.
-_SAMPLING_BITS: Final = 24
 _SAMPLE_BITS: Final = 10
+_SAMPLING_BITS: Final = 24
 _COSINE_BITS: Final = 18
 _HALFWAY_BITS: Final = 8
+# Luma is an integer of thousandths under 2^18, scaled by a power of two so that rounding samples is `rint`.
+_LUMA_UNIT: Final = 1000 * 2**_SAMPLE_BITS
+_LUMA: Final = np.array([[299, 587, 114]], np.float32) * 2**_SAMPLE_BITS
 _QUALITY_DIVISOR: Final = 90
 
 
@@ -74,10 +74,11 @@ def pdq_hash(rgb: NDArray[np.uint8]) -> PdqHash:
 
 
 def sample_luma(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """The filtered luma at 64 x 64 points, in thousandths of a grey level.
+    """The filtered luma at 64 x 64 points.
 
     Returns:
-        (2, 64, 64) float64: of the picture, and of its mirror image.
+        (2, 64, 64) float64, whole multiples of 2^-10 thousandths of a grey level: of the picture, and of its mirror
+        image.
     """
     height, width = rgb.shape[:2]
     taps, weights = _taps(height)
@@ -88,8 +89,8 @@ def sample_luma(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
         first, last = int(taps[part.start, 0]), int(taps[part.stop - 1, -1])
         luma = cv2.transform(rgb[first : last + 1].astype(np.float32), _LUMA).reshape(-1, width)
         rows[part] = _weighted(luma, taps[part] - first, weights[part])
-    columns = np.ascontiguousarray(_rounded(rows, _SAMPLE_BITS).T)
-    samples = _rounded(_weighted(columns, *_taps_both_ways(width)), _SAMPLE_BITS)
+    columns = np.rint(rows, out=rows).T
+    samples = np.rint(_weighted(columns, *_taps_both_ways(width)))
     return samples.reshape(2, _SAMPLES, _SAMPLES).swapaxes(1, 2)
 
 
@@ -103,9 +104,9 @@ def _weighted(
 
 def _hash_samples(samples: NDArray[np.float64]) -> tuple[bytes, bytes]:
     """The hashes of the two (64, 64) samples that `sample_luma` gives, 32 bytes each."""
-    transform = _cosines()
-    halfway = _rounded(transform @ samples, _HALFWAY_BITS)
-    flat = (halfway @ transform.T).reshape(len(samples), -1)
+    down, across = _cosines()
+    halfway = np.rint(down @ samples)
+    flat = (halfway @ across).reshape(len(samples), -1)
     middle = flat.shape[1] // 2 - 1  # the lower median
     median = np.partition(flat, middle, axis=1)[:, middle, None]
     straight, mirrored = np.packbits((flat > median)[:, ::-1], axis=1)
@@ -188,17 +189,21 @@ def _taps_both_ways(width: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
 
 
 @lru_cache(maxsize=1)
-def _cosines() -> NDArray[np.float64]:
-    """Rows 1 to 16 of the discrete cosine transform of 64 points. (16, 64)."""
+def _cosines() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Rows 1 to 16 of the discrete cosine transform of 64 points.
+
+    Returns:
+        (16, 64) to multiply samples by from the left, scaled so that their unit becomes 2^-8 thousandths; and (64, 16)
+        from the right.
+    """
     frequency = np.arange(1, _FREQUENCIES + 1)[:, None]
     place = 2 * np.arange(_SAMPLES)[None, :] + 1
     scale = np.sqrt(2 / _SAMPLES)
-    return _rounded(scale * np.cos(np.pi / (2 * _SAMPLES) * frequency * place), _COSINE_BITS)
+    matrix = _rounded(scale * np.cos(np.pi / (2 * _SAMPLES) * frequency * place), _COSINE_BITS)
+    return matrix * 2.0 ** (_HALFWAY_BITS - _SAMPLE_BITS), np.ascontiguousarray(matrix.T)
 
 
 def _quality(samples: NDArray[np.float64]) -> int:
-    total = 0
-    for axis in (0, 1):
-        steps = np.abs(np.diff(samples, axis=axis)) * 100 / (255 * _LUMA_UNIT)
-        total += int(steps.astype(np.int64).sum())
-    return min(100, total // _QUALITY_DIVISOR)
+    steps = np.concatenate((np.diff(samples, axis=0).ravel(), np.diff(samples, axis=1).ravel()))
+    percent = np.abs(steps, out=steps) * 100 / (255 * _LUMA_UNIT)
+    return min(100, int(percent.astype(np.int64).sum()) // _QUALITY_DIVISOR)

@@ -195,12 +195,22 @@ def _repeats(lines: NDArray[np.uint8]) -> int:
     """How often each pixel is repeated along the lines: 1, 2, 3 or 4."""
     lines = lines[::2]
     steps = _line_means(cv2.absdiff(lines[:, 1:], lines[:, :-1]))
-    for times in (4, 3, 2):
-        length = len(steps) - len(steps) % times
-        phases = np.sort(steps[:length].reshape(-1, times).sum(axis=0))
-        if phases[-2] < _REPEAT_RATIO * phases[-1]:
+    order, starts = _phases(len(steps))
+    sums = np.add.reduceat(steps[order], starts).tolist()
+    for times, phases in ((4, sums[:4]), (3, sums[4:7]), (2, sums[7:])):
+        second, first = sorted(phases)[-2:]
+        if second < _REPEAT_RATIO * first:
             return times
     return 1
+
+
+@lru_cache(maxsize=256)
+def _phases(length: int) -> tuple[NDArray[np.intp], list[int]]:
+    """Places by phase for periods of 4, 3 and 2, one after the other, and where each of the nine phases starts."""
+    phases = [
+        np.arange(phase, length - length % times, times) for times in (4, 3, 2) for phase in range(times)
+    ]
+    return np.concatenate(phases), np.cumsum([0, *(len(p) for p in phases[:-1])]).tolist()
 
 
 def _rhythm(lines: NDArray[np.uint8]) -> tuple[float, float]:
