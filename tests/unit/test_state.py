@@ -32,7 +32,7 @@ def _changed(*overrides: str) -> tuple[bool, bool, bool]:
     [
         ("read.max_pixels=5", (True, True, True)),
         ("embed.batch_size=7", (True, True, True)),
-        ("verify.min_score=0.6", (False, True, True)),
+        ("verify.min_score=0.73", (False, True, True)),
         ("cells.seed=1", (False, True, True)),
         ("keep.max_copies=2", (False, True, True)),
         ("read.on_failure=drop", (False, False, True)),

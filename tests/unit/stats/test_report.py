@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from tests.unit.stats.small_run import Planted, SmallRun, dropped, failed, jpeg, pair, picture
 
+from onceseen.core.config import VerifyConfig
 from onceseen.core.failures import Failure, FailureReason
 from onceseen.core.files import read_bytes
 from onceseen.core.layout import RunLayout
@@ -146,7 +147,7 @@ def test_closest_calls_are_shown_with_the_reason(layout: RunLayout) -> None:
     page = _page(layout)
     assert {"00000/c", "00000/d", "00000/e"} <= page.images().keys()
     assert "they share a part, but at most 50% of either is in the other" in page.text
-    assert "its score is under verify.min_score (0.5)" in page.text
+    assert f"its score is under verify.min_score ({VerifyConfig().min_score})" in page.text
 
 
 def test_pictures_are_the_pictures(layout: RunLayout) -> None:
