@@ -25,6 +25,7 @@ from onceseen.verify.align import (
     scale_of,
     warp,
 )
+from onceseen.verify.sides import WHOLE_BOX
 from onceseen.verify.tiles import TileMap, compare_tiles
 
 _SIGMAS = (0.5, 0.8, 1.1, 1.5, 2.0, 2.6)
@@ -33,6 +34,7 @@ _FEW_TILES = 3
 _GAIN_PIXELS = 4096
 _AS_SHARP = 0.02  # of the log ratio of fine detail
 _EDGE = 0.5  # pixels at the border of a raster that are not compared: bars and encoders smear them
+_SMEARED = 1.5  # pixels on either side of where content meets a border, more by the blur
 _LOW_GAIN = 0.1
 _STRONG = 20.0  # grey levels of detail from which tiles weigh the same
 _NOTHING: dict[str, Any] = {
@@ -170,7 +172,7 @@ def gather(a: Raster, b: Raster, start: Matrix, settings: Settings) -> Evidence:
     initial = inverse(to_b) if swapped else to_b
     ratio = scale_of(initial)
     height, width = fixed.grey.shape
-    own = inside(np.eye(3), width, height, fixed.extent())
+    own = _untouched(fixed, np.eye(3), (height, width), settings.smooth)
     first = blur(fixed.grey, settings.smooth)
     low_pass = 0.5 * float(np.sqrt(max(ratio * ratio - 1.0, 0.0)))
     second = blur(moving.grey, float(np.hypot(low_pass, settings.smooth * ratio)))
@@ -180,6 +182,21 @@ def gather(a: Raster, b: Raster, start: Matrix, settings: Settings) -> Evidence:
         ends.append(initial)
     pair = _Pair(fixed, moving, first, second, own, swapped)
     return max((_compare(pair, end, settings) for end in ends), key=Evidence.strength)
+
+
+def _untouched(raster: Raster, matrix: Matrix, shape: tuple[int, int], smooth: float) -> NDArray[np.bool_]:
+    """(h, w) which pixels, sent into the raster by `matrix`, are not where its content meets its borders.
+
+    Encoders and the blur before the comparison mix the two there. Pixels beyond the raster are not judged here.
+    """
+    height, width = shape
+    if raster.content == WHOLE_BOX:
+        return np.ones(shape, dtype=bool)
+    smeared = (_SMEARED + 2 * smooth) * scale_of(matrix)
+    x0, y0, x1, y1 = raster.content_pixels()
+    within = inside(matrix, width, height, (x0 + smeared, y0 + smeared, x1 - smeared, y1 - smeared))
+    beyond = ~inside(matrix, width, height, (x0 - smeared, y0 - smeared, x1 + smeared, y1 + smeared))
+    return within | beyond
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +223,7 @@ def _compare(pair: _Pair, matrix: Matrix, settings: Settings) -> Evidence:
     norm_b_to_a = inverse(norm) if pair.swapped else norm
     height, width = pair.first.shape
     valid = pair.own & inside(matrix, width, height, pair.moving.extent(_EDGE))
+    valid &= _untouched(pair.moving, matrix, (height, width), settings.smooth)
     first = pair.first
     if int(valid.sum()) < 4 * settings.tile**2:
         return Evidence(
@@ -302,6 +320,8 @@ def _summarise(evidence: Evidence) -> Evidence:
     fair = textured & ~tiles.bad
     fair_weight = np.minimum(tiles.weight[fair], _STRONG) + 1e-9
     shift = np.minimum(tiles.shift[fair], 3.0)
+    clear = fair & tiles.clear
+    clear = clear if int(clear.sum()) >= _FEW_TILES else fair
     moving = (tiles.shift > _MOVED_PIXELS) & (tiles.gained > 0.4)
     rest = np.sqrt(np.maximum(tiles.difference[textured], 0.0))
     return replace(
@@ -312,10 +332,14 @@ def _summarise(evidence: Evidence) -> Evidence:
         rest=weighted_quantile(rest, weight, 0.9),
         agree=1.0 - float(weight @ tiles.bad[textured] / weight.sum()),
         drift=float(np.sqrt((fair_weight @ shift**2) / fair_weight.sum())) if shift.size else 3.0,
-        common_drift=weighted_quantile(tiles.around[fair], fair_weight, 0.95) if shift.size else 3.0,
+        common_drift=_upper(tiles.around[clear], tiles.weight[clear]) if shift.size else 3.0,
         moving=float(weight @ moving[textured] / weight.sum()),
         detail=int(textured.sum()),
     )
+
+
+def _upper(displacements: NDArray[np.float64], weight: NDArray[np.float64]) -> float:
+    return weighted_quantile(displacements, np.minimum(weight, _STRONG) + 1e-9, 0.95)
 
 
 def weighted_quantile(values: NDArray[np.float64], weights: NDArray[np.float64], q: float) -> float:

@@ -37,7 +37,8 @@ class TileMap:
         difference: Variance of what remains between the two after a gain of the tile's own.
         shift: Displacement of the second against the first, in pixels.
         gained: Share of the tile's difference that the displacement explains, in [0, 1].
-        around: Displacement of the tile and its neighbours together, in pixels.
+        around: Displacement of the tile and its neighbours together, in pixels; bad ones do not count.
+        clear: Whether no neighbour was taken away by `subset`: else `around` tells of that one too.
         side: Pixels a tile is wide and high.
     """
 
@@ -54,12 +55,23 @@ class TileMap:
     shift: NDArray[np.float64]
     gained: NDArray[np.float64]
     around: NDArray[np.float64]
+    clear: NDArray[np.bool_]
     side: int
 
     def subset(self, kept: NDArray[np.bool_]) -> TileMap:
         """The tiles where `kept`."""
         arrays = {f.name: getattr(self, f.name)[kept] for f in fields(self) if f.name != "side"}
+        if kept.size:
+            arrays["clear"] = arrays["clear"] & ~self._beside(~kept)[kept]
         return TileMap(**arrays, side=self.side)
+
+    def _beside(self, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """(n,) whether a tile or one of its eight neighbours is chosen."""
+        down, across = ((m - m.min()) // self.side + 1 for m in (self.rows, self.columns))
+        raster = np.zeros((int(down.max()) + 2, int(across.max()) + 2), dtype=np.uint8)
+        raster[down[chosen], across[chosen]] = 1
+        near: NDArray[np.bool_] = np.asarray(cv2.dilate(raster, np.ones((3, 3), np.uint8)))[down, across] > 0
+        return near
 
 
 def compare_tiles(p: Grey, q: Grey, valid: NDArray[np.bool_], side: int, noise: float) -> TileMap:
@@ -90,7 +102,7 @@ def compare_tiles(p: Grey, q: Grey, valid: NDArray[np.bool_], side: int, noise: 
     difference = energy_p + local**2 * energy_q - 2 * local * cross
     bad = (textured & (ncc < _GOOD_NCC) & (difference > noise * noise)) | (mean_gap > _FAR_MEAN)
     places = (rows - rows.min(initial=0)) // side, (columns - columns.min(initial=0)) // side
-    shift, gained, around = _displacements(dp, dq * local[:, None], gx, gy, noise, places)
+    shift, gained, around = _displacements(dp, dq * local[:, None], gx, gy, noise, places, ~bad)
     return TileMap(
         rows=rows,
         columns=columns,
@@ -105,6 +117,7 @@ def compare_tiles(p: Grey, q: Grey, valid: NDArray[np.bool_], side: int, noise: 
         shift=shift,
         gained=gained,
         around=around,
+        clear=np.ones(rows.size, dtype=bool),
         side=side,
     )
 
@@ -168,6 +181,7 @@ def _displacements(
     gy: NDArray[np.float64],
     noise: float,
     grid: tuple[NDArray[np.int64], NDArray[np.int64]],
+    fair: NDArray[np.bool_],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Length of each tile's displacement, the share of its difference that it explains, and the length over 3 x 3.
 
@@ -189,7 +203,7 @@ def _displacements(
     before = (difference * difference).sum(axis=1)
     explained = np.clip(sx * normal[3] + sy * normal[4], 0, None)
     gained = np.clip(explained / (before + 4 * ridge), 0, 1)
-    return np.hypot(sx, sy), gained, np.hypot(*_solve(_over_neighbours(normal, *grid), 4 * ridge))
+    return np.hypot(sx, sy), gained, np.hypot(*_solve(_over_neighbours(normal * fair, *grid), 4 * ridge))
 
 
 def _solve(normal: NDArray[np.float64], ridge: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
