@@ -19,12 +19,14 @@ from onceseen.verify.outcome import Outcome, describe
 from onceseen.verify.overlay import NO_DIFFERENCE, Difference, differing, drawn_tiles, explain
 from onceseen.verify.search import Hypothesis
 from onceseen.verify.sides import WHOLE_BOX, Judgement, Side
-from onceseen.verify.thumbs import Signals, align, features, judgement, signals, unrelated
+from onceseen.verify.thumbs import Signals, align, features, judgement, signals, unrelated, worth_explaining
 
 _COARSE = replace(PIXELS, tile=8, iterations=10, equalize=False)
+_AS_IT_IS = replace(PIXELS, iterations=0)
 _ENOUGH_INLIERS = 12
 _SETTLED_MEDIAN = 0.85
 _SETTLED_AGREE = 0.5
+_STILL = 0.1  # pixels: nothing is left to align
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +83,9 @@ def second_look(
 ) -> SecondLook:
     """Compares two pictures, which are in their canonical order, with no side over `max_side`.
 
-    The thumbs' alignment is tried first; local features where it does not settle the pair, or where neither PDQ nor
-    the embedding is there as a second signal.
+    A re-encoded, resized or mirrored copy lies on its original border on border: that is compared as it is, which is
+    both exact and cheap. Else the thumbs' alignment is refined; local features are looked for where it does not
+    settle the pair, or where neither PDQ nor the embedding is there as a second signal.
     """
     known = signals(a, b)
     if a.blank or b.blank:
@@ -91,7 +94,7 @@ def second_look(
     ra = Raster(_grey(colour_a), WHOLE_BOX, a.content_box())
     rb = Raster(_grey(colour_b), WHOLE_BOX, b.content_box())
     best = _best_look(ra, rb, align(a, b, known), known)
-    if best is None or not best[0].ok:
+    if best is None or not worth_explaining(best[0]):
         return SecondLook(known, None, None, 0)
     evidence, inliers = best
     difference, clear = _colour_difference(evidence, ra, rb, colour_a, colour_b)
@@ -117,6 +120,10 @@ def _best_look(
 ) -> tuple[Evidence, int] | None:
     best: tuple[Evidence, int] | None = None
     if hint is not None and hint[0].ok:
+        if not hint[1].crop:
+            exact = gather(a, b, hint[1].matrix, _AS_IT_IS)
+            if _settled(exact) and exact.common_drift < _STILL and known.independent():
+                return exact, 0
         best = (_climb(a, b, hint[0].matrix), 0)
         if _settled(best[0]) and known.independent():
             return best
