@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import inspect
 import unicodedata
-from functools import lru_cache
-from typing import Final
+from functools import cache
+from typing import Any, Final
 
 import numpy as np
-from datasketch import MinHash
 from numpy.typing import NDArray
 
 _SHINGLE: Final = 4
 _MAX_CHARS: Final = 4096
 _SEED: Final = 1
-# datasketch 2 brought other permutations; those of version 1 are in both, so that hashes outlive an upgrade.
-_OPTIONS: Final = {"scheme": "legacy"} if "scheme" in inspect.signature(MinHash).parameters else {}
 _DTYPE: Final = np.dtype("<u4")
 
 
@@ -36,7 +33,7 @@ def caption_minhash(caption: str, permutations: int) -> bytes:
     text = _normalise(caption)
     if not text:
         return b""
-    sketch = MinHash(permutations=_permutations(permutations), num_perm=permutations, seed=_SEED, **_OPTIONS)
+    sketch = _sketch(permutations, _permutations(permutations))
     sketch.update_batch(sorted(_shingles(text)))
     return np.asarray(sketch.hashvalues).astype(_DTYPE).tobytes()
 
@@ -68,6 +65,21 @@ def _shingles(text: str) -> set[bytes]:
     return {shingle.encode("utf-8", "surrogatepass") for shingle in shingles | words}
 
 
-@lru_cache(maxsize=8)
+@cache
 def _permutations(count: int) -> NDArray[np.uint64]:
-    return np.asarray(MinHash(num_perm=count, seed=_SEED, **_OPTIONS).permutations)
+    return np.asarray(_sketch(count, None).permutations)
+
+
+def _sketch(count: int, permutations: NDArray[np.uint64] | None) -> Any:  # noqa: ANN401 - datasketch has no types
+    # only here, since it brings SciPy along, which takes seconds to import
+    from datasketch import MinHash
+
+    return MinHash(permutations=permutations, num_perm=count, seed=_SEED, **_scheme())
+
+
+@cache
+def _scheme() -> dict[str, str]:
+    """Datasketch 2 brought other permutations; those of version 1 are in both: so hashes outlive an upgrade."""
+    from datasketch import MinHash
+
+    return {"scheme": "legacy"} if "scheme" in inspect.signature(MinHash).parameters else {}
