@@ -130,7 +130,7 @@ class Evidence:
         agree: Share of tiles that agree.
         drift: Weighted root mean square of the tiles' displacement, in pixels.
         common_drift: Weighted upper twentieth of the displacement of tiles with their neighbours, in pixels.
-        moving: Weighted share of tiles that are displaced, and whose difference that explains.
+        moving: Weighted share of clear tiles that are displaced, and whose difference that explains.
         detail: Number of textured tiles.
         gain: Gain from the moving to the fixed raster.
         offset: Offset of the same.
@@ -302,12 +302,18 @@ def _robust_gain(p: Grey, q: Grey, valid: NDArray[np.bool_]) -> tuple[float, flo
     return gain, offset
 
 
-def without(evidence: Evidence, hidden: NDArray[np.bool_]) -> Evidence:
-    """The evidence of the other tiles; what is left too bare is no evidence."""
+def without(evidence: Evidence, hidden: NDArray[np.bool_], marked: NDArray[np.bool_]) -> Evidence:
+    """The evidence of the tiles that are not hidden; what is left too bare is no evidence.
+
+    Args:
+        evidence: Of all tiles.
+        hidden: (n,) tiles that say nothing, since something was drawn over them.
+        marked: (n,) tiles that agree, but have a faint mark: they do not say whether anything has moved.
+    """
     tiles = evidence.tiles
-    if tiles is None or not hidden.any():
+    if tiles is None or not (hidden.any() or marked.any()):
         return evidence
-    return _summarise(replace(evidence, tiles=tiles.subset(~hidden)))
+    return _summarise(replace(evidence, tiles=tiles.unclear(marked).subset(~hidden)))
 
 
 def _summarise(evidence: Evidence) -> Evidence:
@@ -322,6 +328,8 @@ def _summarise(evidence: Evidence) -> Evidence:
     shift = np.minimum(tiles.shift[fair], 3.0)
     clear = fair & tiles.clear
     clear = clear if int(clear.sum()) >= _FEW_TILES else fair
+    seen = textured & tiles.clear
+    seen = seen if int(seen.sum()) >= _FEW_TILES else textured
     moving = (tiles.shift > _MOVED_PIXELS) & (tiles.gained > 0.4)
     rest = np.sqrt(np.maximum(tiles.difference[textured], 0.0))
     return replace(
@@ -333,7 +341,7 @@ def _summarise(evidence: Evidence) -> Evidence:
         agree=1.0 - float(weight @ tiles.bad[textured] / weight.sum()),
         drift=float(np.sqrt((fair_weight @ shift**2) / fair_weight.sum())) if shift.size else 3.0,
         common_drift=_upper(tiles.around[clear], tiles.weight[clear]) if shift.size else 3.0,
-        moving=float(weight @ moving[textured] / weight.sum()),
+        moving=float(np.average(moving[seen], weights=np.minimum(tiles.weight[seen], _STRONG) + 1e-9)),
         detail=int(textured.sum()),
     )
 

@@ -24,8 +24,10 @@ _BACKGROUND = 31  # pixels; the strokes of a mark fill less than half of this
 _SAMPLED = 8192
 
 
-def faint_marks(p: Grey, q: Grey, valid: NDArray[np.bool_], known: NDArray[np.bool_]) -> tuple[float, float]:
-    """Shares of the compared area with marks of p, and with marks of q.
+def faint_marks(
+    p: Grey, q: Grey, valid: NDArray[np.bool_], known: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """(h, w) marks of p, and marks of q.
 
     Args:
         p: (h, w) float32 grey levels.
@@ -35,9 +37,10 @@ def faint_marks(p: Grey, q: Grey, valid: NDArray[np.bool_], known: NDArray[np.bo
 
     Cost: some 4 ms at 384 x 288.
     """
+    nothing = np.zeros(valid.shape, dtype=bool)
     total = int(np.count_nonzero(valid))
     if not total:
-        return 0.0, 0.0
+        return nothing, nothing
     difference = blur(p - q, 1.0)
     light = cv2.medianBlur(np.clip(difference + 128.5, 0, 255).astype(np.uint8), _BACKGROUND)
     mark = difference - (np.asarray(light, dtype=np.float32) - np.float32(128))
@@ -45,13 +48,13 @@ def faint_marks(p: Grey, q: Grey, valid: NDArray[np.bool_], known: NDArray[np.bo
     near_known = np.asarray(cv2.dilate(known.astype(np.uint8), np.ones((_AROUND, _AROUND), np.uint8))) > 0
     marked = (np.abs(mark) > max(_LEAST, _ABOVE_NOISE * noise)) & valid & ~near_known
     if not marked.any():
-        return 0.0, 0.0
+        return nothing, nothing
     detail_p, detail_q, detail = (m - blur(m, _COARSE) for m in (p, q, difference))
     bare = np.float32(_BARE**2) * _around(mark * mark)
     least = np.float32(_EXPLAINED) * _around(detail * detail)
     of_p = marked & (_around(detail_q * detail_q) < bare) & (_around(detail_p * detail) > least)
     of_q = marked & (_around(detail_p * detail_p) < bare) & (_around(detail_q * -detail) > least)
-    return int(np.count_nonzero(of_p)) / total, int(np.count_nonzero(of_q)) / total
+    return of_p, of_q
 
 
 def _around(image: Grey) -> Grey:

@@ -133,6 +133,12 @@ def drawn_tiles(tiles: TileMap, drawn: NDArray[np.bool_], mask: NDArray[np.bool_
     return hidden
 
 
+def touched_tiles(tiles: TileMap, marks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(n,) tiles that hold a pixel of `marks`."""
+    touched: NDArray[np.bool_] = _counts(tiles, marks) > 0
+    return touched
+
+
 def _counts(tiles: TileMap, picture: NDArray[np.bool_]) -> NDArray[np.int64]:
     """(n,) pixels of each tile that are set."""
     total = np.zeros((picture.shape[0] + 1, picture.shape[1] + 1), dtype=np.int64)

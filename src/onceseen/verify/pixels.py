@@ -16,7 +16,7 @@ from onceseen.verify.evidence import PIXELS, Evidence, Raster, Settings, gather,
 from onceseen.verify.faint import faint_marks
 from onceseen.verify.keypoints import KeypointFit, find_keypoints, fit, mirrored
 from onceseen.verify.outcome import Outcome, describe
-from onceseen.verify.overlay import NO_DIFFERENCE, Difference, differing, drawn_tiles, explain
+from onceseen.verify.overlay import NO_DIFFERENCE, Difference, differing, drawn_tiles, explain, touched_tiles
 from onceseen.verify.search import Hypothesis
 from onceseen.verify.sides import WHOLE_BOX, Judgement, Side
 from onceseen.verify.thumbs import Signals, align, features, judgement, signals, unrelated, worth_explaining
@@ -141,9 +141,12 @@ def _colour_difference(
     if evidence.tiles is None:
         return NO_DIFFERENCE, evidence
     mask = differing(evidence.fixed, evidence.moved, evidence.valid, evidence.tiles)
-    faint = faint_marks(evidence.fixed, evidence.moved, evidence.valid, mask)
+    marks = faint_marks(evidence.fixed, evidence.moved, evidence.valid, mask)
+    faint_p, faint_q = (float(m.sum()) / max(float(evidence.valid.sum()), 1.0) for m in marks)
+    marked = touched_tiles(evidence.tiles, marks[0] | marks[1])
     if not evidence.tiles.bad.any():
-        return replace(NO_DIFFERENCE, faint_p=faint[0], faint_q=faint[1]), evidence
+        difference = replace(NO_DIFFERENCE, faint_p=faint_p, faint_q=faint_q)
+        return difference, without(evidence, np.zeros_like(marked), marked)
     matrix = inverse(b.frame()) @ inverse(evidence.matrix) @ a.frame()
     fixed, moving = (rgb_b, rgb_a) if evidence.swapped else (rgb_a, rgb_b)
     if evidence.swapped:
@@ -153,8 +156,8 @@ def _colour_difference(
     smooth = blur(moving.astype(np.float32), PIXELS.smooth * ratio)
     moved = evidence.gain * warp(smooth, matrix, width, height) + np.float32(evidence.offset)
     difference, drawn = explain(blur(fixed.astype(np.float32), PIXELS.smooth), moved, mask, evidence.valid)
-    difference = replace(difference, faint_p=faint[0], faint_q=faint[1])
-    return difference, without(evidence, drawn_tiles(evidence.tiles, drawn, mask))
+    difference = replace(difference, faint_p=faint_p, faint_q=faint_q)
+    return difference, without(evidence, drawn_tiles(evidence.tiles, drawn, mask), marked)
 
 
 def _settled(evidence: Evidence) -> bool:

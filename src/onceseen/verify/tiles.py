@@ -8,7 +8,7 @@ of a scene, whose parts have moved against each other, from a copy, whose parts 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import cv2
 import numpy as np
@@ -38,7 +38,7 @@ class TileMap:
         shift: Displacement of the second against the first, in pixels.
         gained: Share of the tile's difference that the displacement explains, in [0, 1].
         around: Displacement of the tile and its neighbours together, in pixels; bad ones do not count.
-        clear: Whether no neighbour was taken away by `subset`: else `around` tells of that one too.
+        clear: Whether nothing is known to be drawn on it or beside it: else `around` tells of that too.
         side: Pixels a tile is wide and high.
     """
 
@@ -60,10 +60,15 @@ class TileMap:
 
     def subset(self, kept: NDArray[np.bool_]) -> TileMap:
         """The tiles where `kept`."""
-        arrays = {f.name: getattr(self, f.name)[kept] for f in fields(self) if f.name != "side"}
-        if kept.size:
-            arrays["clear"] = arrays["clear"] & ~self._beside(~kept)[kept]
+        spared = self.unclear(~kept)
+        arrays = {f.name: getattr(spared, f.name)[kept] for f in fields(self) if f.name != "side"}
         return TileMap(**arrays, side=self.side)
+
+    def unclear(self, drawn: NDArray[np.bool_]) -> TileMap:
+        """The same tiles, those where `drawn` and their neighbours no longer clear."""
+        if not drawn.any():
+            return self
+        return replace(self, clear=self.clear & ~self._beside(drawn))
 
     def _beside(self, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """(n,) whether a tile or one of its eight neighbours is chosen."""

@@ -195,7 +195,7 @@ def test_a_first_look_keeps_what_a_second_threshold_needs() -> None:
     ],
 )
 def test_faithful_copies_are_all_but_certain(name: str, transform: str) -> None:
-    assert final(copy_of(name, transform), _original(name)).score > 0.85
+    assert final(copy_of(name, transform), _original(name)).score > 0.8
 
 
 @pytest.mark.parametrize("name", NAMES)
