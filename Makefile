@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 TIMED := bash infra/timed.sh
 PATHS := src tests pipelines benchmarks examples infra
-BENCHMARKS ?= extract rewrite cells
+BENCHMARKS ?= extract rewrite memory cells
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-unit check lint format type bench constraints install-demo install-test compiler clean

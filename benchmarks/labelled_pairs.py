@@ -72,6 +72,7 @@ MEASURED = (
     "collage4",
 )
 NEAREST = 6
+PAGES = 40
 MAX_PIXELS = 1 << 30
 _LOG = logging.getLogger("calibrate")
 
@@ -343,7 +344,7 @@ class PairMaker:
                 yield self._pair("other", f"scene {scene}", scene, a, b)
 
     def _pages(self) -> Iterator[LabelledPair]:
-        pages = [template_page(seeded("page", str(k))) for k in range(16)]
+        pages = [template_page(seeded("page", str(k))) for k in range(PAGES)]
         shown = [self._pictures.show(encode_png(p).data) for p in pages]
         for k, page in enumerate(pages):
             unit = f"page {k}"

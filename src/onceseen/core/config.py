@@ -232,7 +232,8 @@ class VerifyConfig:
     Attributes:
         min_score: Calibrated score, in [0, 1], from which a pair is the same picture.
         doubt_score: From this score up to certainty, pictures are read again and compared by local features.
-        certain_score: From this score on, the stored features decide alone.
+        certain_score: From this score on, the stored features decide alone. 1, the default, is never: a thumb of
+            64 x 64 shows neither a thing that moved nor a faint watermark.
         min_coverage: Share of a picture's content that the other must hold before it may be dropped for it.
         min_kept_coverage: Share of the other that the common region must make up: under it the other is a collage.
         local_features: Whether doubtful pairs are read again at all.
@@ -246,7 +247,7 @@ class VerifyConfig:
 
     min_score: float = 0.5
     doubt_score: float = 0.02
-    certain_score: float = 0.98
+    certain_score: float = 1.0
     min_coverage: float = 0.85
     min_kept_coverage: float = 0.35
     local_features: bool = True
