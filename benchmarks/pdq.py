@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 
 from onceseen.fingerprint import decode_image, hamming_distance, pdq_hash
 
+PHOTOS = Path(__file__).resolve().parents[1] / "examples" / "photos"
+
 _MAX_PIXELS = 200_000_000
 
 
@@ -62,7 +64,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="folder of pictures")
+    parser.add_argument(
+        "folder", type=Path, nargs="?", default=PHOTOS, help="pictures; the bundled ones by default"
+    )
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     files = sorted(
