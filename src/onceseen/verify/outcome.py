@@ -24,6 +24,8 @@ _GRID = 96
 _SAME = 0.95
 _BARS = 0.03
 _LITTLE = 0.005
+_WHOLE = 0.98
+_LITTLE_LOST = 0.02
 _BIT_MORE = (-0.004, -0.004, 1.004, 1.004)  # what an alignment may be off by
 _SEAM_POINTS = 96
 _SEAM_MARGIN = 0.04
@@ -73,7 +75,11 @@ def describe(
     own_a, own_b = difference.own_p + difference.faint_p, difference.own_q + difference.faint_q
     if evidence.swapped:
         own_a, own_b = own_b, own_a
-    seam = difference.inset or _seams(whole_b, evidence.matrix, a.content) or _seams(whole_a, back, b.content)
+    # where both pictures are all there and agree, nothing can lie beside the common part
+    whole = min(inside_a, inside_b) > _WHOLE and lost < _LITTLE_LOST
+    seam = difference.inset or (
+        not whole and (_seams(whole_b, evidence.matrix, a.content) or _seams(whole_a, back, b.content))
+    )
     bars = max(
         (1 - inside_a) - (1 - held_a) * _area(a.content), (1 - inside_b) - (1 - held_b) * _area(b.content)
     )

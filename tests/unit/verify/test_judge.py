@@ -9,6 +9,7 @@ import pytest
 
 from onceseen.planted.composites import apply_composite
 from onceseen.planted.pages import blank_picture, template_page
+from onceseen.planted.transforms import apply_transform
 from onceseen.verify import judge, judge_pixels
 from onceseen.verify.pixels import second_look
 from onceseen.verify.thumbs import first_look
@@ -106,6 +107,15 @@ def test_pages_with_other_text_are_not_verified_but_their_copies_are() -> None:
     for page, one in zip(pages, shown, strict=True):
         small = np.ascontiguousarray(page)
         assert final(show(small), one).verified
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_shrunken_page_is_no_collage_though_its_margins_are_trimmed_otherwise(seed: int) -> None:
+    rng = np.random.Generator(np.random.PCG64(seed))
+    page = template_page(rng)
+    judged = final(show_encoded(apply_transform("resize_down", page, rng).data), show(page))
+    assert judged.verified
+    assert "collage" not in judged.transform
 
 
 def test_blank_pictures_never_verify() -> None:
