@@ -7,6 +7,8 @@ TORCH_REQUIREMENTS ?= constraints-torch.txt
 TORCH_ARGS ?=
 PYTEST_ARGS ?=
 RUN ?= build/demo/run
+# Workers of a standalone cluster for `make spark-demo`; 0: Spark inside the job server.
+SPARK_WORKERS ?= 0
 
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
@@ -19,7 +21,7 @@ PATHS := src tests pipelines benchmarks examples infra
 BENCHMARKS ?= extract rewrite memory cells
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit check lint format type bench constraints install-demo install-test compiler clean
+.PHONY: help demo spark-jars spark-demo test test-unit check lint format type bench constraints install-demo install-test compiler clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | column -t -s@
@@ -50,6 +52,16 @@ format: $(STAMPS)/test ## format and mend what can be mended
 
 type: $(STAMPS)/test ## mypy in strict mode
 	$(BIN)/mypy
+
+spark-jars: $(STAMPS)/spark ## Spark (pyspark) and Beam's job server for it: needs Java 11 to 17 and Maven
+
+spark-demo: $(STAMPS)/spark ## the main job on the demo's shards, on Spark on this machine (some 10 minutes)
+	@rm -rf build/spark/run build/spark/demo
+	$(BIN)/python -m onceseen.planted.demo --photos examples/photos --output build/spark/demo
+	$(BIN)/python infra/spark/stack.py --jars build/spark/jars --workers $(SPARK_WORKERS) -- \
+	  $(BIN)/onceseen dedup build/spark/demo/shards --output build/spark/run --config configs/local-cpu.yaml
+	$(BIN)/onceseen evaluate build/spark/run --truth build/spark/demo/manifest.csv
+	@echo "Report: $(abspath build/spark/run)/report.html"
 
 bench: $(STAMPS)/demo ## run the benchmarks one after the other; JSON goes to build/bench
 	@mkdir -p build/bench
@@ -98,6 +110,14 @@ $(STAMPS)/test: pyproject.toml constraints.txt $(TORCH_REQUIREMENTS) | $(STAMPS)
 	  $(PIP_INSTALL) --no-deps $(TORCH_ARGS) -r $(TORCH_REQUIREMENTS)
 	@$(TIMED) "installing Onceseen" $(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@ $(STAMPS)/demo
+
+$(STAMPS)/spark: infra/spark/pom.xml infra/spark/requirements.txt | $(STAMPS)/demo
+	@command -v mvn >/dev/null 2>&1 || { \
+	  echo "onceseen: 'mvn' was not found; it fetches Beam's job server. Debian: apt-get install maven" >&2; exit 1; }
+	@$(TIMED) "installing Spark, about 320 MB to download" $(PIP_INSTALL) -r infra/spark/requirements.txt
+	@$(TIMED) "fetching Beam's job server for Spark, about 100 MB to download" \
+	  mvn -q -B -f infra/spark/pom.xml dependency:copy-dependencies -DoutputDirectory=$(abspath build/spark/jars)
+	@touch $@
 
 compiler:
 	@command -v $${CXX:-g++} >/dev/null 2>&1 && command -v $${CC:-gcc} >/dev/null 2>&1 || { \
