@@ -44,7 +44,7 @@ class RunLayout:
 
     def extract_summary(self, shard: str) -> str:
         """Done mark and counts of one shard's extraction."""
-        return join(self.root, ".state", "extract", f"{shard}.json")
+        return join(self.extract_marks_dir(), f"{shard}.json")
 
     def extract_marks_dir(self) -> str:
         """Done marks of the extraction."""
@@ -72,7 +72,7 @@ class RunLayout:
 
     def rewrite_mark(self, shard: str) -> str:
         """Done mark and counts of one rewritten shard."""
-        return join(self.root, ".state", "rewrite", f"{shard}.json")
+        return join(self.rewrite_marks_dir(), f"{shard}.json")
 
     def rewrite_marks_dir(self) -> str:
         """Done marks of the rewrite."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -91,13 +92,12 @@ def inside(
     x = np.arange(width, dtype=np.float64)[None, :]
     y = np.arange(height, dtype=np.float64)[:, None]
     x0, y0, x1, y1 = box
-    if matrix[0, 1] == 0.0 and matrix[1, 0] == 0.0:  # no shear: rows and columns apart
+    if matrix[0, 1] == 0.0 and matrix[1, 0] == 0.0:  # no shear: one row and one column tell
         u, v = matrix[0, 0] * x + matrix[0, 2], matrix[1, 1] * y + matrix[1, 2]
-        upright: NDArray[np.bool_] = ((u >= x0) & (u <= x1)) & ((v >= y0) & (v <= y1))
-        return upright
-    u = matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]
-    v = matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]
-    mask: NDArray[np.bool_] = (u >= x0) & (u <= x1) & (v >= y0) & (v <= y1)
+    else:
+        u = matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]
+        v = matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]
+    mask: NDArray[np.bool_] = ((u >= x0) & (u <= x1)) & ((v >= y0) & (v <= y1))
     return mask
 
 
@@ -118,6 +118,16 @@ def blur(image: Grey, sigma: float) -> Grey:
     return np.asarray(
         cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), dtype=np.float32
     )
+
+
+def slope(image: Grey, along_x: int, along_y: int) -> Grey:
+    """Grey levels a pixel along x (1, 0) or y (0, 1)."""
+    return np.asarray(cv2.Sobel(image, cv2.CV_32F, along_x, along_y, ksize=3, scale=0.125), dtype=np.float32)
+
+
+def robust_deviation(values: NDArray[Any]) -> float:
+    """Standard deviation of normal values around 0, by the median, so that strays have no say."""
+    return 1.4826 * float(np.median(np.abs(values)))
 
 
 def refine(
@@ -148,9 +158,7 @@ def refine(
     target = np.ascontiguousarray(fixed[::stride, ::stride])
     rows, columns = target.shape
     design = _Design(rows, columns, stride / (max(width, height) / 2), affine)
-    slopes = [
-        np.asarray(cv2.Sobel(moving, cv2.CV_32F, i, 1 - i, ksize=3, scale=0.125), np.float32) for i in (1, 0)
-    ]
+    slopes = slope(moving, 1, 0), slope(moving, 0, 1)
     box = pixel_box(moving.shape[1], moving.shape[0])
     wanted = None if mask is None else mask[::stride, ::stride]
     matrix, gain, offset = start.copy(), 1.0, 0.0
@@ -247,7 +255,7 @@ def _gain_offset(source: Grey, target: Grey) -> tuple[float, float]:
 
 def _tukey(residual: Grey, valid: NDArray[np.bool_]) -> Grey:
     """Tukey's biweight, zero where not valid."""
-    scale = 1.4826 * float(np.median(np.abs(residual[valid]))) + 1.0
+    scale = robust_deviation(residual[valid]) + 1.0
     ratio = residual / np.float32(_TUKEY * scale)
     kept = np.maximum(1 - ratio * ratio, 0) * valid
     return np.asarray(kept * kept, dtype=np.float32)

@@ -22,6 +22,7 @@ from onceseen.verify.align import (
     inverse,
     pixel_box,
     refine,
+    robust_deviation,
     scale_of,
     warp,
 )
@@ -297,12 +298,14 @@ def _robust_gain(p: Grey, q: Grey, valid: NDArray[np.bool_]) -> tuple[float, flo
         gain = max(float(weight @ ((x - mx) * (y - my))) / total / variance, _LOW_GAIN / 2)
         offset = my - gain * mx
         residual = y - gain * x - offset
-        scale = 1.4826 * float(np.median(np.abs(residual))) + 1.0
+        scale = robust_deviation(residual) + 1.0
         weight = 1.0 / (1.0 + (residual / (2 * scale)) ** 2)
     return gain, offset
 
 
-def without(evidence: Evidence, hidden: NDArray[np.bool_], marked: NDArray[np.bool_]) -> Evidence:
+def without(
+    evidence: Evidence, hidden: NDArray[np.bool_], marked: NDArray[np.bool_] | None = None
+) -> Evidence:
     """The evidence of the tiles that are not hidden; what is left too bare is no evidence.
 
     Args:
@@ -311,9 +314,13 @@ def without(evidence: Evidence, hidden: NDArray[np.bool_], marked: NDArray[np.bo
         marked: (n,) tiles that agree, but have a faint mark: they do not say whether anything has moved.
     """
     tiles = evidence.tiles
-    if tiles is None or not (hidden.any() or marked.any()):
+    if tiles is None:
         return evidence
-    return _summarise(replace(evidence, tiles=tiles.unclear(marked).subset(~hidden)))
+    if marked is not None:
+        tiles = tiles.unclear(marked)
+    if hidden.any():
+        tiles = tiles.subset(~hidden)
+    return evidence if tiles is evidence.tiles else _summarise(replace(evidence, tiles=tiles))
 
 
 def _summarise(evidence: Evidence) -> Evidence:
@@ -324,12 +331,9 @@ def _summarise(evidence: Evidence) -> Evidence:
     weight = np.minimum(tiles.weight[textured], _STRONG)
     power = float(tiles.energy_p[textured].sum()) * float(tiles.energy_q[textured].sum())
     fair = textured & ~tiles.bad
-    fair_weight = np.minimum(tiles.weight[fair], _STRONG) + 1e-9
+    fair_weight = _weight(tiles, fair)
     shift = np.minimum(tiles.shift[fair], 3.0)
-    clear = fair & tiles.clear
-    clear = clear if int(clear.sum()) >= _FEW_TILES else fair
-    seen = textured & tiles.clear
-    seen = seen if int(seen.sum()) >= _FEW_TILES else textured
+    calm, seen = (_clear_of(tiles, part) for part in (fair, textured))
     moving = (tiles.shift > _MOVED_PIXELS) & (tiles.gained > 0.4)
     rest = np.sqrt(np.maximum(tiles.difference[textured], 0.0))
     return replace(
@@ -340,14 +344,20 @@ def _summarise(evidence: Evidence) -> Evidence:
         rest=weighted_quantile(rest, weight, 0.9),
         agree=1.0 - float(weight @ tiles.bad[textured] / weight.sum()),
         drift=float(np.sqrt((fair_weight @ shift**2) / fair_weight.sum())) if shift.size else 3.0,
-        common_drift=_upper(tiles.around[clear], tiles.weight[clear]) if shift.size else 3.0,
-        moving=float(np.average(moving[seen], weights=np.minimum(tiles.weight[seen], _STRONG) + 1e-9)),
+        common_drift=weighted_quantile(tiles.around[calm], _weight(tiles, calm), 0.95) if shift.size else 3.0,
+        moving=float(np.average(moving[seen], weights=_weight(tiles, seen))),
         detail=int(textured.sum()),
     )
 
 
-def _upper(displacements: NDArray[np.float64], weight: NDArray[np.float64]) -> float:
-    return weighted_quantile(displacements, np.minimum(weight, _STRONG) + 1e-9, 0.95)
+def _weight(tiles: TileMap, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+    return np.minimum(tiles.weight[chosen], _STRONG) + 1e-9
+
+
+def _clear_of(tiles: TileMap, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(n,) the chosen tiles that are clear; all of them where those are too few to tell."""
+    clear = chosen & tiles.clear
+    return clear if int(clear.sum()) >= _FEW_TILES else chosen
 
 
 def weighted_quantile(values: NDArray[np.float64], weights: NDArray[np.float64], q: float) -> float:

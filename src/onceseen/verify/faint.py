@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from onceseen.verify.align import Grey, blur
+from onceseen.verify.align import Grey, blur, robust_deviation
 
 _LEAST = 3.0  # grey levels
 _ABOVE_NOISE = 4.0  # robust standard deviations of the difference
@@ -44,7 +44,7 @@ def faint_marks(
     difference = blur(p - q, 1.0)
     light = cv2.medianBlur(np.clip(difference + 128.5, 0, 255).astype(np.uint8), _BACKGROUND)
     mark = difference - (np.asarray(light, dtype=np.float32) - np.float32(128))
-    noise = 1.4826 * float(np.median(np.abs(mark[valid][:: 1 + total // _SAMPLED])))
+    noise = robust_deviation(mark[valid][:: 1 + total // _SAMPLED])
     near_known = np.asarray(cv2.dilate(known.astype(np.uint8), np.ones((_AROUND, _AROUND), np.uint8))) > 0
     marked = (np.abs(mark) > max(_LEAST, _ABOVE_NOISE * noise)) & valid & ~near_known
     if not marked.any():

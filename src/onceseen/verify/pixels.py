@@ -144,20 +144,26 @@ def _colour_difference(
     marks = faint_marks(evidence.fixed, evidence.moved, evidence.valid, mask)
     faint_p, faint_q = (float(m.sum()) / max(float(evidence.valid.sum()), 1.0) for m in marks)
     marked = touched_tiles(evidence.tiles, marks[0] | marks[1])
-    if not evidence.tiles.bad.any():
-        difference = replace(NO_DIFFERENCE, faint_p=faint_p, faint_q=faint_q)
-        return difference, without(evidence, np.zeros_like(marked), marked)
+    difference, hidden = NO_DIFFERENCE, np.zeros_like(marked)
+    if evidence.tiles.bad.any():
+        fixed, moved = _aligned_colours(evidence, a, b, rgb_a, rgb_b)
+        difference, drawn = explain(fixed, moved, mask, evidence.valid)
+        hidden = drawn_tiles(evidence.tiles, drawn, mask)
+    return replace(difference, faint_p=faint_p, faint_q=faint_q), without(evidence, hidden, marked)
+
+
+def _aligned_colours(
+    evidence: Evidence, a: Raster, b: Raster, rgb_a: NDArray[np.uint8], rgb_b: NDArray[np.uint8]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(h, w, 3) both pictures on the comparison's grid, the fixed one first, light made equal."""
     matrix = inverse(b.frame()) @ inverse(evidence.matrix) @ a.frame()
     fixed, moving = (rgb_b, rgb_a) if evidence.swapped else (rgb_a, rgb_b)
     if evidence.swapped:
         matrix = inverse(matrix)
     height, width = fixed.shape[:2]
-    ratio = scale_of(matrix)
-    smooth = blur(moving.astype(np.float32), PIXELS.smooth * ratio)
+    smooth = blur(moving.astype(np.float32), PIXELS.smooth * scale_of(matrix))
     moved = evidence.gain * warp(smooth, matrix, width, height) + np.float32(evidence.offset)
-    difference, drawn = explain(blur(fixed.astype(np.float32), PIXELS.smooth), moved, mask, evidence.valid)
-    difference = replace(difference, faint_p=faint_p, faint_q=faint_q)
-    return difference, without(evidence, drawn_tiles(evidence.tiles, drawn, mask), marked)
+    return blur(fixed.astype(np.float32), PIXELS.smooth), moved
 
 
 def _settled(evidence: Evidence) -> bool:

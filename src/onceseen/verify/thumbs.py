@@ -102,8 +102,7 @@ def grey_difference(evidence: Evidence) -> tuple[Difference, Evidence]:
     mask = differing(evidence.fixed, evidence.moved, evidence.valid, evidence.tiles)
     p, q = (np.repeat(m[:, :, None], 3, axis=2) for m in (evidence.fixed, evidence.moved))
     difference, drawn = explain(p, q, mask, evidence.valid)
-    hidden = drawn_tiles(evidence.tiles, drawn, mask)
-    return difference, without(evidence, hidden, np.zeros_like(hidden))
+    return difference, without(evidence, drawn_tiles(evidence.tiles, drawn, mask))
 
 
 def worth_explaining(evidence: Evidence) -> bool:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from onceseen.verify.align import Grey
+from onceseen.verify.align import Grey, slope
 
 _FAR_MEAN = 28.0  # grey levels between tile means after gain and offset
 _GOOD_NCC = 0.65
@@ -91,7 +91,7 @@ def compare_tiles(p: Grey, q: Grey, valid: NDArray[np.bool_], side: int, noise: 
     """
     grid = _tile_grid(valid, side)
     rows, columns = grid.rows, grid.columns
-    tp, tq, gx, gy = (grid.cut(m) for m in (p, q, _slope(p, 1, 0), _slope(p, 0, 1)))
+    tp, tq, gx, gy = (grid.cut(m) for m in (p, q, slope(p, 1, 0), slope(p, 0, 1)))
     mean_gap = np.abs(tp.mean(axis=1) - tq.mean(axis=1))
     basis = _plane_basis(side)
     dp, dq = tp - (tp @ basis.T) @ basis, tq - (tq @ basis.T) @ basis
@@ -165,10 +165,6 @@ def _tile_grid(valid: NDArray[np.bool_], side: int) -> _TileGrid:
     kept = part.reshape(down, side, across, side).all(axis=(1, 3)).ravel()
     r, c = (m.ravel()[kept] for m in np.divmod(np.arange(down * across), across))
     return _TileGrid(top + side * r, left + side * c, (top, left, down, across), kept, side)
-
-
-def _slope(image: Grey, along_x: int, along_y: int) -> Grey:
-    return np.asarray(cv2.Sobel(image, cv2.CV_32F, along_x, along_y, ksize=3, scale=0.125), dtype=np.float32)
 
 
 def _plane_basis(side: int) -> NDArray[np.float64]:
