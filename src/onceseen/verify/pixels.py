@@ -73,7 +73,8 @@ def judge_pixels(
     """
     if not first.doubtful:
         return first
-    if b.order() < a.order():
+    order_a, order_b = a.order(), b.order()
+    if order_b < order_a or (order_b == order_a and rgb_b.tobytes() < rgb_a.tobytes()):
         return decide_second(second_look(b, a, rgb_b, rgb_a, config.max_side), config, calibration).swapped()
     return decide_second(second_look(a, b, rgb_a, rgb_b, config.max_side), config, calibration)
 

@@ -216,3 +216,12 @@ def test_letters_do_not_move_what_is_beside_them(name: str) -> None:
     look = second_look(a, b, rgb_a, rgb_b, CONFIG.max_side)
     assert look.features is not None
     assert look.features["calm"] > 2.0  # under 0.09 pixels
+
+
+def test_the_order_does_not_matter_where_only_the_pixels_tell_the_two_apart() -> None:
+    side, rgb = _original("farm-owl")
+    other = copy_of("farm-owl", "jpeg50")[1]
+    first = judge(side, side, CONFIG, CALIBRATION)
+    assert first.doubtful
+    one = judge_pixels(side, side, rgb, other, first, CONFIG, CALIBRATION)
+    assert one == judge_pixels(side, side, other, rgb, first, CONFIG, CALIBRATION).swapped()
