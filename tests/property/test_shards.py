@@ -152,8 +152,9 @@ def _check_images(members: list, numbers: list[int | None], samples: list) -> No
         assert sample.key.startswith(
             decode_name(base_plus_ext(mine[0][0])[0].encode("utf-8", "surrogateescape"))
         )
-        if images:
-            assert (sample.image or b"") == images[0][2]
+        if images:  # `image.webp` says something about a `jpg` beside it
+            plain = [m for m in images if "." not in base_plus_ext(m[0])[1]]
+            assert (sample.image or b"") == (plain or images)[0][2]
         else:
             assert sample.error == "no_image"
 
