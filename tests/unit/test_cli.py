@@ -91,3 +91,16 @@ def test_ctrl_c_inside_a_step_is_told_as_a_stop(
     assert capsys.readouterr().err.endswith(
         "onceseen report: stopped; run the same command again to resume\n"
     )
+
+
+def test_options_of_one_job_do_not_reach_the_others() -> None:
+    section = RunnerConfig("DataflowRunner", 0, ("region=r",), ("machine_type=g",), ("machine_type=n",))
+    config = with_flags(section, ["--job_name=laion"])
+    found = {name: Runner(config).options(name).get_all_options() for name in ("extract", "match-verify")}
+    assert {name: (o["region"], o["machine_type"]) for name, o in found.items()} == {
+        "extract": ("r", "g"),
+        "match-verify": ("r", "n"),
+    }
+    assert [o["job_name"] for o in found.values()] == ["laion-extract", "laion-match-verify"]
+    with pytest.raises(ValueError, match=r"unknown option --machin=1"):
+        with_flags(RunnerConfig(extract_options=("machin=1",)), [])

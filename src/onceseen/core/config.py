@@ -11,6 +11,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from onceseen.core.accelerator import check_accelerator, find_accelerator
+
+EXTRACT = "extract"
+"""The name of the job that `runner.extract_options` are for."""
 EXTRACT_SECTIONS = ("read", "fingerprint", "embed")
 MATCH_SECTIONS = ("bands", "cells", "verify", "keep")
 REWRITE_SECTIONS = ("write",)
@@ -316,16 +320,26 @@ class RunnerConfig:
     Attributes:
         runner: Name of the Beam runner; `local` is Beam's in-process portable runner.
         workers: Worker processes of the local runner; 0 or 1: threads of this process, which uses all cores too.
-        options: Further Beam options, as flags without the leading dashes.
+        options: Further Beam options, as flags without the leading dashes. `job_name` becomes the prefix of the
+            jobs' names.
+        extract_options: Beam options of the extract job alone, after `options`: the accelerator and its image.
+        other_options: Beam options of all other jobs, after `options`.
     """
 
     runner: str = "local"
     workers: int = 0
     options: tuple[str, ...] = ()
+    extract_options: tuple[str, ...] = ()
+    other_options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _require(bool(self.runner), "runner.runner", self.runner, "the name of a Beam runner")
         _require(self.workers >= 0, "runner.workers", self.workers, "0 or more")
+        check_accelerator(self.options, self.extract_options, self.other_options)
+
+    def options_of(self, job: str) -> tuple[str, ...]:
+        """The Beam options of one job; where an option is given twice, Beam takes the last."""
+        return self.options + (self.extract_options if job == EXTRACT else self.other_options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,4 +369,10 @@ class PipelineConfig:
             "bands.enabled and cells.enabled",
             False,
             "at least one of the two, or no candidate pair is ever proposed",
+        )
+        _require(
+            self.embed.device == "cuda" or find_accelerator(self.runner.extract_options) is None,
+            "embed.device",
+            self.embed.device,
+            "'cuda' where runner.extract_options asks for a GPU, or a worker without a driver would pass unseen",
         )

@@ -31,7 +31,7 @@ class JobError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """Runs pipelines, all by the same options."""
+    """Runs pipelines, by the options of one config section."""
 
     config: RunnerConfig
 
@@ -59,9 +59,17 @@ class Runner:
             raise ValueError(f"runner {self.config.runner!r} cannot be used: {error}") from error
 
     def options(self, name: str, *, light: bool = False) -> PipelineOptions:
-        """Beam options of one job; a light one is not worth local worker processes (seconds each to start)."""
-        flags = [f"--{option}" for option in self.config.options]
-        flags += [f"--job_name=onceseen-{name}", "--no_save_main_session"]
+        """Beam options of one job; only extract gets the accelerator.
+
+        Args:
+            name: Job name; `extract` is the one that `runner.extract_options` are for.
+            light: Not worth local worker processes, which take seconds each to start.
+        """
+        flags = [f"--{option}" for option in self.config.options_of(name)]
+        prefix = next(
+            (f.partition("=")[2] for f in reversed(flags) if f.startswith("--job_name=")), "onceseen"
+        )
+        flags += [f"--job_name={prefix}-{name}", "--no_save_main_session"]
         if self.is_local:
             here = light or self.in_process
             flags.append(f"--direct_num_workers={1 if here else self.config.workers}")
@@ -118,8 +126,9 @@ def with_flags(config: RunnerConfig, flags: Sequence[str]) -> RunnerConfig:
         ValueError: If Beam knows no such option.
     """
     joined = _joined(flags)
-    refuse_unknown_flags([*(f"--{o}" for o in config.options), *joined])
-    options = list(config.options)
+    for options in (config.options, config.extract_options, config.other_options):
+        refuse_unknown_flags([*(f"--{o}" for o in options), *joined])
+    common = list(config.options)
     for flag in joined:
         name, _, value = flag.removeprefix("--").partition("=")
         if name == "runner":
@@ -127,8 +136,8 @@ def with_flags(config: RunnerConfig, flags: Sequence[str]) -> RunnerConfig:
         elif name == "direct_num_workers":
             config = replace(config, workers=int(value))
         else:
-            options.append(flag.removeprefix("--"))
-    return replace(config, options=tuple(options))
+            common.append(flag.removeprefix("--"))
+    return replace(config, options=tuple(common))
 
 
 def _joined(flags: Sequence[str]) -> list[str]:
