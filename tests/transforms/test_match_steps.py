@@ -128,8 +128,7 @@ def _judge(
 
 def _cluster(run: FeatureRun, said: Decisions | None = None, repeat: int = 1) -> dict[str, dict[str, object]]:
     decisions = said or Decisions()
-    numbers = tuple(s.number for s in run.shards)
-    _run(lambda p: p | beam.Create([numbers]) | LabelComponents(run.layout, ("judged-0",), decisions))
+    _apply(run, LabelComponents(run.layout, ("judged-0",), decisions))
     _apply(run, ClusterDuplicates(ClusterPlan(run.layout, run.config, ("judged-0",), decisions, 4)), repeat)
     rows = [row for s in run.shards for row in read_table(run.layout.verdicts(s.name)).to_pylist()]
     assert len(rows) == 3 * ROWS
@@ -218,10 +217,7 @@ def test_the_pairs_table_has_stars_and_at_most_so_many_unverified(feature_run: F
 
 
 def _looks(run: FeatureRun, rounds: tuple[str, ...], step: str, patient: bool) -> list[tuple[int, int]]:
-    numbers = tuple(s.number for s in run.shards)
-    _run(
-        lambda p: p | beam.Create([numbers]) | LabelComponents(run.layout, rounds, Decisions(), doubtful=True)
-    )
+    _apply(run, LabelComponents(run.layout, rounds, Decisions(), doubtful=True))
     plan = ClusterPlan(run.layout, run.config, rounds, Decisions(), 4, doubtful=True)
     _apply(run, ProposeLooks(plan, step, patient))
     return [(a, b) for a, b in WorkFiles(run.layout).read_all([step], 0, PAIR).tolist()]

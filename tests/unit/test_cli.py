@@ -7,8 +7,7 @@ import pytest
 
 from onceseen.cli import main
 from onceseen.core.config import RunnerConfig
-from onceseen.core.records import Shard, ShardKind
-from onceseen.jobs.runner import Runner, over_shards, with_flags
+from onceseen.jobs.runner import Runner, with_flags
 
 
 def test_help_names_each_command_on_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,8 +81,7 @@ def test_ctrl_c_inside_a_step_is_told_as_a_stop(
         raise KeyboardInterrupt
 
     def run(_: object) -> int:
-        shard = Shard(0, "a", ShardKind.TAR, "a.tar", 1, "1")
-        Runner(RunnerConfig()).run("stop", over_shards([shard], beam.Map(interrupt)))
+        Runner(RunnerConfig()).run("stop", lambda p: p | beam.Create([0]) | beam.Map(interrupt))
         return 0
 
     monkeypatch.setattr(command, "run", run)

@@ -42,11 +42,12 @@ from onceseen.jobs.checks import (
 from onceseen.jobs.decisions import DecisionRows, check_decisions, read_decisions, write_decisions
 from onceseen.jobs.extract_job import ExtractShards, extract_done
 from onceseen.jobs.finish import write_statistics
+from onceseen.jobs.graphs import Step, over_shards
 from onceseen.jobs.lock import run_lock
 from onceseen.jobs.match.run import MatchJob
 from onceseen.jobs.progress import shard_progress, undone
 from onceseen.jobs.rewrite_job import WriteDedupedShards, rewrite_done
-from onceseen.jobs.runner import JobError, Runner, over_shards
+from onceseen.jobs.runner import JobError, Runner
 from onceseen.jobs.state import (
     DONE,
     JOBS,
@@ -354,7 +355,7 @@ class _Dedup:
         self._say(name)
         left = undone(self.shards, is_done)
         with self._timed(name), self._bar(name, left, is_done):
-            self.runner.run(name, over_shards(left, transform))
+            self.runner.run(name, over_shards(self.layout, left, [Step(type(transform).__name__, transform)]))
         missing = undone(left, is_done)
         if missing:
             raise JobError(

@@ -19,7 +19,6 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner, create_runner
 
 from onceseen.core.config import RunnerConfig
-from onceseen.core.records import Shard
 
 LOCAL_NAMES = ("local", "DirectRunner", "FnApiRunner", "InProcessRunner")
 _log = logging.getLogger(__name__)
@@ -104,15 +103,6 @@ class Runner:
             raise JobError(f"job {name} ended in state {state}; the runner's log has the cause")
         counters = result.metrics().query(MetricsFilter().with_namespace("onceseen"))["counters"]
         return {c.key.metric.name: c.committed for c in counters if c.committed is not None}
-
-
-def over_shards(shards: Sequence[Shard], transform: beam.PTransform) -> Callable[[beam.Pipeline], object]:
-    """The graph of one transform over shard descriptions, labelled by the transform's class."""
-
-    def build(pipeline: beam.Pipeline) -> object:
-        return pipeline | "Shards" >> beam.Create(list(shards)) | type(transform).__name__ >> transform
-
-    return build
 
 
 def with_flags(config: RunnerConfig, flags: Sequence[str]) -> RunnerConfig:

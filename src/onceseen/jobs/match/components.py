@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import apache_beam as beam
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onceseen.clusters import connected_components
 from onceseen.core.layout import RunLayout
 from onceseen.core.metrics import counter
-from onceseen.core.records import node_id
+from onceseen.core.records import Shard, node_id
 from onceseen.jobs.decisions import Decisions
 from onceseen.jobs.match.edges import shard_edges, star_edges
 from onceseen.jobs.match.work import WorkFiles
@@ -23,18 +23,35 @@ STEP = "labels"
 
 @dataclass(eq=False)
 class LabelComponents(beam.PTransform):
-    """Shard numbers (one element) to labels files. Memory: 16 bytes a participant on one worker."""
+    """Shards to labels files. Shuffled: shard numbers. Memory: 16 bytes a participant on one worker."""
 
     layout: RunLayout
     rounds: tuple[str, ...]
     decisions: Decisions
     doubtful: bool = False
 
-    def expand(self, numbers: beam.PCollection[tuple[int, ...]]) -> beam.PCollection[None]:
-        """Runs the union-find as a single task."""
-        return numbers | "UnionFind" >> beam.Map(
-            label_components, self.layout, self.rounds, self.decisions, self.doubtful
+    def expand(self, shards: beam.PCollection[Shard]) -> beam.PCollection[None]:
+        """Brings the shards' numbers to one worker and runs the union-find there as a single task."""
+        return (
+            shards
+            | "Number" >> beam.Map(_to_one_task)
+            | "Gather" >> beam.GroupByKey()
+            | "UnionFind" >> beam.Map(_label_all, self.layout, self.rounds, self.decisions, self.doubtful)
         )
+
+
+def _to_one_task(shard: Shard) -> tuple[int, int]:
+    return 0, shard.number
+
+
+def _label_all(
+    keyed: tuple[int, Iterable[int]],
+    layout: RunLayout,
+    rounds: Sequence[str],
+    decisions: Decisions,
+    doubtful: bool,
+) -> None:
+    label_components(sorted(keyed[1]), layout, rounds, decisions, doubtful)
 
 
 def label_components(

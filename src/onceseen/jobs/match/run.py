@@ -16,6 +16,7 @@ from onceseen.core.files import exists, read_json, remove
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard
 from onceseen.jobs.decisions import DecisionRows, Decisions, heads_of_classes, resolve_decisions
+from onceseen.jobs.graphs import Step, over_shards
 from onceseen.jobs.match.candidates import FindCandidatePairs, Pass
 from onceseen.jobs.match.classes import STEP as STARS
 from onceseen.jobs.match.classes import FindExactClasses
@@ -27,7 +28,7 @@ from onceseen.jobs.match.recall import MeasureRecall, recall_path, write_queries
 from onceseen.jobs.match.training import make_cells
 from onceseen.jobs.match.verification import VerifyPairs
 from onceseen.jobs.match.work import WorkFiles
-from onceseen.jobs.runner import Runner, over_shards
+from onceseen.jobs.runner import Runner
 from onceseen.neighbors.bands import band_partitions
 from onceseen.neighbors.packing import STAR
 
@@ -68,22 +69,21 @@ class MatchJob:
         work = WorkFiles(self.layout)
         work.clear()
         remove(self.layout.pairs_dir())
-        self._step("exact classes", FindExactClasses(self.layout, max(1, self.pictures // 200_000 + 1)))
+        classes = FindExactClasses(self.layout, max(1, self.pictures // 200_000 + 1))
+        self._steps("exact classes", classes)
         said = self._decisions(decisions)
         candidates = self._candidates()
         rounds = self._verify(candidates, said)
-        self._label(rounds, said)
-        self._step("clusters", ClusterDuplicates(self._plan(rounds, said)))
-        self._step("pairs table", WritePairs(self.layout, rounds, self.config.verify.max_unverified))
-        facts = self._recall(candidates)
+        facts = self._verdicts(candidates, rounds, said)
         work.clear()
         return facts
 
-    def _step(self, name: str, transform: beam.PTransform, *, light: bool = True) -> None:
+    def _steps(self, name: str, *transforms: beam.PTransform, light: bool = True) -> None:
+        """Runs some steps one after the other, as one graph."""
         self.progress(name)
-
-        bare = [replace(s, files=()) for s in self.shards]
-        self.runner.run("match-" + name.replace(" ", "-"), over_shards(bare, transform), light=light)
+        steps = [Step(type(transform).__name__, transform) for transform in transforms]
+        graph = over_shards(self.layout, self.shards, steps, bare=True)
+        self.runner.run("match-" + name.replace(" ", "-"), graph, light=light)
 
     def _decisions(self, rows: DecisionRows) -> Decisions:
         if not (rows.pairs or rows.samples):
@@ -106,7 +106,7 @@ class MatchJob:
         steps = [Pass(index, passes, ranges) for index in range(passes)]
         for step in steps:
             name = f"candidates {step.index + 1} of {passes}" if passes > 1 else "candidates"
-            self._step(name, FindCandidatePairs(self.layout, self.config, step), light=False)
+            self._steps(name, FindCandidatePairs(self.layout, self.config, step), light=False)
         return tuple(step.step for step in steps)
 
     def _passes(self, pictures: int, dimensions: int) -> int:
@@ -121,17 +121,19 @@ class MatchJob:
 
     def _verify(self, candidates: tuple[str, ...], said: Decisions) -> tuple[str, ...]:
         """Judges the candidates by stored features, looks again where it matters, then completes components."""
-        self._step("verify", VerifyPairs(self.layout, self.config, candidates, "judged-0"), light=False)
+        self._steps("verify", VerifyPairs(self.layout, self.config, candidates, "judged-0"), light=False)
         rounds = self._look_again(("judged-0",), said)
         known = candidates
         for number in range(1, self.config.verify.rounds + 1):
-            self._label(rounds, said)
             proposed, judged = f"completion-{number}", f"judged-{number}"
-            self._step(f"completion {number}", ProposeCompletions(self._plan(rounds, said), proposed))
+            self._steps(
+                f"completion {number}",
+                LabelComponents(self.layout, rounds, said),
+                ProposeCompletions(self._plan(rounds, said), proposed),
+                VerifyPairs(self.layout, self.config, (proposed,), judged, done=known),
+            )
             if not WorkFiles(self.layout).paths(proposed):
                 break
-            transform = VerifyPairs(self.layout, self.config, (proposed,), judged, done=known)
-            self._step(f"verify {number}", transform)
             rounds = self._look_again((*rounds, judged), said)
             known = (*known, proposed)
         return rounds
@@ -141,39 +143,38 @@ class MatchJob:
         if not self.config.verify.local_features:
             return rounds
         for number in range(_LOOK_ROUNDS):
-            self._label(rounds, said, doubtful=True)
             plan = replace(self._plan(rounds, said), doubtful=True)
-            name = f"{len(rounds)}"
-            asked, looked = f"looks-{name}", f"looked-{name}"
+            asked, looked = f"looks-{len(rounds)}", f"looked-{len(rounds)}"
             patient = number < _LOOK_ROUNDS - 1
-            every = self.config.verify.every_doubtful
-            self._step(f"looks {name}", ProposeLooks(plan, asked, patient, every))
+            self._steps(
+                f"look again {len(rounds)}",
+                LabelComponents(self.layout, rounds, said, doubtful=True),
+                ProposeLooks(plan, asked, patient, self.config.verify.every_doubtful),
+                VerifyPairs(self.layout, self.config, (asked,), looked, look=True),
+                light=False,
+            )
             if not WorkFiles(self.layout).paths(asked):
                 break
-            looks = VerifyPairs(self.layout, self.config, (asked,), looked, look=True)
-            self._step(f"look again {name}", looks, light=False)
             rounds = (*rounds, looked)
         return rounds
 
-    def _label(self, rounds: tuple[str, ...], said: Decisions, *, doubtful: bool = False) -> None:
-        """Union-find: one task, whose element is the list of shard numbers."""
-        self.progress("components")
-        numbers = tuple(s.number for s in self.shards)
-
-        def build(pipeline: beam.Pipeline) -> None:
-            one = pipeline | "Numbers" >> beam.Create([numbers])
-            _ = one | "LabelComponents" >> LabelComponents(self.layout, rounds, said, doubtful)
-
-        self.runner.run("match-components", build, light=True)
+    def _verdicts(
+        self, candidates: tuple[str, ...], rounds: tuple[str, ...], said: Decisions
+    ) -> dict[str, Any]:
+        """Decides the components, writes the tables and measures the recall of the candidate search."""
+        steps = [
+            LabelComponents(self.layout, rounds, said),
+            ClusterDuplicates(self._plan(rounds, said)),
+            WritePairs(self.layout, rounds, self.config.verify.max_unverified),
+        ]
+        cells = self.config.cells
+        if cells.enabled and cells.recall_samples and candidates:
+            write_queries(self.layout, self.shards, cells)
+            steps.append(MeasureRecall(self.layout, candidates))
+        self._steps("clusters", *steps)
+        path = recall_path(self.layout)
+        return dict(read_json(path)) if exists(path) else {"candidate_recall": None}
 
     def _plan(self, rounds: tuple[str, ...], said: Decisions) -> ClusterPlan:
         partitions = max(2, self.pictures // _CLUSTER_PARTITION)
         return ClusterPlan(self.layout, self.config, rounds, said, partitions)
-
-    def _recall(self, candidates: tuple[str, ...]) -> dict[str, Any]:
-        if not (self.config.cells.enabled and self.config.cells.recall_samples and candidates):
-            return {"candidate_recall": None}
-        write_queries(self.layout, self.shards, self.config.cells)
-        self._step("recall", MeasureRecall(self.layout, candidates))
-        path = recall_path(self.layout)
-        return dict(read_json(path)) if exists(path) else {"candidate_recall": None}
