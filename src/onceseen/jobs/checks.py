@@ -121,12 +121,6 @@ def check_workers(layout: RunLayout, shards: Sequence[Shard], runner: Runner) ->
     Raises:
         CheckError: If a worker cannot, for example because a path is local and the worker is elsewhere.
     """
-    local = [p for p in (layout.root, *(s.path for s in shards)) if is_local(p)]
-    if local and not runner.is_local and not _shares_files(runner):
-        raise CheckError(
-            f"{local[0]} is a path of this machine, but runner {runner.config.runner} works elsewhere: "
-            "use gs://, s3:// or hdfs:// paths"
-        )
     if runner.in_process:
         probe_paths(shards[0], layout)
         return
@@ -138,11 +132,6 @@ def check_workers(layout: RunLayout, shards: Sequence[Shard], runner: Runner) ->
         raise CheckError(
             f"the workers cannot read {shards[0].path} or write {layout.root}: {error}"
         ) from error
-
-
-def _shares_files(runner: Runner) -> bool:
-    """Runners whose workers may well be on this machine, or mount what it mounts."""
-    return runner.config.runner not in ("DataflowRunner",)
 
 
 def probe_paths(shard: Shard, layout: RunLayout) -> None:

@@ -46,6 +46,7 @@ from onceseen.jobs.graphs import Step, over_shards
 from onceseen.jobs.lock import run_lock
 from onceseen.jobs.match.run import MatchJob
 from onceseen.jobs.progress import shard_progress, undone
+from onceseen.jobs.remote_checks import check_remote
 from onceseen.jobs.rewrite_job import WriteDedupedShards, rewrite_done
 from onceseen.jobs.runner import JobError, Runner
 from onceseen.jobs.state import (
@@ -130,8 +131,10 @@ def run_dedup(request: DedupRequest) -> DedupResult:
     decisions = read_decisions(request.decisions) if request.decisions else DecisionRows()
     model = describe_embedder(config.embed)
     _check_models(config, model)
-    Runner(config.runner).check_name()
-    if Runner(config.runner).is_local:
+    runner = Runner(config.runner)
+    runner.check_name()
+    check_remote(runner, request.sources, layout.root)
+    if runner.is_local:
         check_device(config.embed)
     shards = list_shards(request.sources, config.read)
     check_places(layout, request.sources, shards)
