@@ -16,8 +16,6 @@ import contextlib
 import importlib.util
 import logging
 import os
-import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -27,8 +25,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from onceseen.jobs.checks import CheckError
+from onceseen.jobs.java import find_java
+
 HOST = "127.0.0.1"
-JAVA_VERSIONS = range(11, 18)
 # what Spark 3.5's own launcher opens for Java 17 (org.apache.spark.launcher.JavaModuleOptions)
 _OPENED = [
     "java.lang",
@@ -87,15 +87,10 @@ def find_parts(jars: Path) -> Parts:
     Raises:
         StackError: Naming what is missing.
     """
-    java = shutil.which("java")
-    if java is None:
-        raise StackError(
-            "no `java` in PATH: install Java 17 (Debian: apt-get install openjdk-17-jre-headless)"
-        )
-    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
-    found = re.search(r'version "(?:1\.)?(\d+)', said)
-    if found is None or int(found[1]) not in JAVA_VERSIONS:
-        raise StackError(f"Spark 3.5 runs on Java 11 to 17, but `java -version` says: {said.strip()}")
+    try:
+        java = find_java()
+    except CheckError as error:
+        raise StackError(str(error)) from error
     if not list(jars.glob("beam-runners-spark-3-*.jar")):
         raise StackError(
             f"{jars} holds no beam-runners-spark-3 jar: run `make spark-jars`, which fetches them"

@@ -47,7 +47,7 @@ def test_java_must_be_one_that_spark_runs_on(
     _java(tmp_path / "bin", version)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     expected = (
-        r"holds no beam-runners-spark-3 jar: run `make spark-jars`" if fits else r"runs on Java 11 to 17"
+        r"holds no beam-runners-spark-3 jar: run `make spark-jars`" if fits else r"run on Java 11 to 17"
     )
     with pytest.raises(stack.StackError, match=expected):
         stack.find_parts(tmp_path)
