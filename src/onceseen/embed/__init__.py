@@ -9,10 +9,11 @@ torch only by those that need it. Features carry the `EmbedderSpec`, and only eq
 from onceseen.embed.batches import Embedded, embed_padded
 from onceseen.embed.factory import check_device, describe_embedder, load_embedder
 from onceseen.embed.shared import SharedEmbedder, loaded_models
-from onceseen.embed.spec import BadRowsError, Embedder, EmbedderSpec, InferenceError
+from onceseen.embed.spec import BadRowsError, DeviceError, Embedder, EmbedderSpec, InferenceError
 
 __all__ = [
     "BadRowsError",
+    "DeviceError",
     "Embedded",
     "Embedder",
     "EmbedderSpec",

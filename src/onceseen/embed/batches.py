@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onceseen.core.failures import FailureReason, SampleError
-from onceseen.embed.spec import BadRowsError, Embedder, InferenceError, inference_error
+from onceseen.embed.spec import BadRowsError, Embedder, InferenceError
 
 _LOG = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ def embed_padded(embedder: Embedder, inputs: Sequence[NDArray[Any]], batch_size:
 
     Raises:
         ValueError: If batch_size is not positive.
+        DeviceError: If the GPU itself has failed.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; expected a positive number of pictures")
@@ -58,10 +59,14 @@ def _embed_range(embedder: Embedder, inputs: Sequence[NDArray[Any]], size: int) 
     except BadRowsError as error:
         bad = set(error.rows)
         return [_failed(error, i) if i in bad else error.vectors[i] for i in range(len(inputs))]
-    except (InferenceError, MemoryError) as error:
-        failure = error if isinstance(error, InferenceError) else inference_error(error)
-        return _retry(embedder, inputs, size, failure)
-    return [vectors[i] for i in range(len(inputs))]
+    except InferenceError as error:
+        failure = InferenceError(str(error), out_of_memory=error.out_of_memory)
+    except MemoryError as error:
+        failure = InferenceError(f"MemoryError: {error}", out_of_memory=True)
+    else:
+        return [vectors[i] for i in range(len(inputs))]
+    # Out here, and by a copy without a traceback: its frames would keep what the failed call had in memory.
+    return _retry(embedder, inputs, size, failure)
 
 
 def _retry(

@@ -35,7 +35,7 @@ def load_embedder(config: EmbedConfig) -> Embedder | None:
     if kind == "torchscript":
         return TorchScriptEmbedder(config)
     embedder = OnnxEmbedder(config)
-    _LOG.info("embed.model %s runs on %s (%s)", config.model, embedder.device, embedder.spec.library)
+    _LOG.info("embed.model %s runs on %s (embed.device: %s)", config.model, embedder.runs_on, config.device)
     return embedder
 
 

@@ -6,6 +6,7 @@ The input is read off the file: (n, 3, s, s) or (n, s, s, 3), float or uint8. Fl
 
 from __future__ import annotations
 
+import threading
 from importlib import resources
 from typing import Any
 
@@ -22,11 +23,15 @@ from onceseen.quiet import disable_telemetry
 BUNDLED = "efficientnet-lite0"
 _BUNDLED_FILE = "efficientnet-lite0-gem.onnx"
 _CUDA = "CUDAExecutionProvider"
+_CUDA_OPTIONS = {
+    "use_tf32": "0",  # the default is 1: float32 would mean 10 bits of mantissa
+    "cudnn_conv_algo_search": "HEURISTIC",  # the default times all kernels, and another may win the next time
+}
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)": "float16"}
 
 
 class OnnxEmbedder:
-    """An ONNX model behind the `Embedder` interface; `run` is thread-safe in onnxruntime."""
+    """An ONNX model behind the `Embedder` interface; one thread at a time runs it, so that one batch is in memory."""
 
     def __init__(self, config: EmbedConfig) -> None:
         """Loads the file and looks at its input and output.
@@ -42,6 +47,8 @@ class OnnxEmbedder:
         self._where = config.model
         weights = _read_weights(config.model)
         self._session, self.device = _open_session(weights, config)
+        self.runs_on = self.device
+        self._lock = threading.Lock()
         self._input_name, self._fixed_batch, self._input = _image_input(self._session, config)
         self._output_name = self._session.get_outputs()[0].name
         dimensions = self._raw_dimensions()
@@ -75,7 +82,8 @@ class OnnxEmbedder:
 
     def _run_once(self, batch: NDArray[Any]) -> NDArray[Any]:
         try:
-            found = self._session.run([self._output_name], {self._input_name: batch})[0]
+            with self._lock:
+                found = self._session.run([self._output_name], {self._input_name: batch})[0]
         except Exception as error:  # onnxruntime's errors share no base but Exception
             raise inference_error(error) from error
         output = np.asarray(found)
@@ -143,7 +151,10 @@ def _open_session(weights: bytes, config: EmbedConfig) -> tuple[Any, str]:
     # Idle threads would spin and take the cores that decode the next pictures.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
-    wanted = [_CUDA, "CPUExecutionProvider"] if check_onnx_device(config) else ["CPUExecutionProvider"]
+    wanted: list[str | tuple[str, dict[str, str]]] = ["CPUExecutionProvider"]
+    if check_onnx_device(config):
+        onnxruntime.preload_dlls()  # CUDA and cuDNN out of their wheels, where the system has none
+        wanted.insert(0, (_CUDA, _CUDA_OPTIONS))
     try:
         session = onnxruntime.InferenceSession(weights, options, providers=wanted)
     except Exception as error:  # onnxruntime's errors share no base but Exception

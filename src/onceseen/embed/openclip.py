@@ -58,6 +58,7 @@ class OpenClipEmbedder:
                 f"that very architecture? {str(error)[:300]}"
             ) from error
         self._forward = TorchForward(model.eval().encode_image, config, self.device)
+        self.runs_on = self._forward.runs_on
         self._reduction = load_reduction(config.reduce, _dimensions(config))
 
     def preprocess(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:

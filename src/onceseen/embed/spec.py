@@ -11,7 +11,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-_OUT_OF_MEMORY = ("out of memory", "outofmemory", "failed to allocate", "bad_alloc", "can't allocate")
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "outofmemory",
+    "failed to allocate",
+    "bad_alloc",
+    "can't allocate",
+    "alloc_failed",  # cuBLAS and cuDNN
+    "is smaller than requested bytes",  # onnxruntime's arena at its limit
+)
+_DEVICE_LOST = ("cuda error", "cuda failure")  # torch's word and onnxruntime's
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +52,17 @@ class EmbedderSpec:
 
 
 class Embedder(Protocol):
-    """A loaded model. Holds weights or a session, so it is never pickled: pickle the `EmbedConfig`."""
+    """A loaded model. Holds weights or a session, so it is never pickled: pickle the `EmbedConfig`.
+
+    Attributes:
+        spec: What the embeddings depend on.
+        device: `cpu` or `cuda`: what `embed.device` came to.
+        runs_on: The same in words, with the GPU's name and the precision; kept in the done marks.
+    """
 
     spec: EmbedderSpec
     device: str
+    runs_on: str
 
     def preprocess(self, rgb: NDArray[np.uint8]) -> NDArray[Any]:
         """Makes one model input out of one picture; called from many threads at once.
@@ -60,7 +76,7 @@ class Embedder(Protocol):
         ...
 
     def embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """Embeds stacked inputs.
+        """Embeds stacked inputs; may be called from several threads, and runs the model for one at a time.
 
         Args:
             batch: (n, ...) inputs, as `preprocess` makes them.
@@ -71,6 +87,7 @@ class Embedder(Protocol):
         Raises:
             InferenceError: If the model itself fails, for instance for want of memory.
             BadRowsError: If some rows came out without a finite direction; it carries the others.
+            DeviceError: If the GPU itself has failed.
         """
         ...
 
@@ -101,11 +118,25 @@ class BadRowsError(InferenceError):
         self.vectors = vectors
 
 
-def inference_error(error: Exception) -> InferenceError:
-    """Wraps a library's error; every library words out-of-memory in its own way."""
+class DeviceError(RuntimeError):
+    """The GPU failed, and with it every later call in this process: no picture is to blame, so none is failed."""
+
+
+def inference_error(error: Exception) -> InferenceError | DeviceError:
+    """Wraps a library's error; every library words out-of-memory in its own way.
+
+    Returns:
+        A `DeviceError` where CUDA reports anything but want of memory: after an illegal access or a lost GPU each
+        later call fails too, and a shard must be done again rather than have all its pictures failed.
+    """
     text = f"{type(error).__name__}: {error}"
     lower = text.lower()
     memory = isinstance(error, MemoryError) or any(words in lower for words in _OUT_OF_MEMORY)
+    if not memory and any(words in lower for words in _DEVICE_LOST):
+        return DeviceError(
+            f"the GPU failed: {text[:400]}; look at nvidia-smi and the system's log, and run again: shards that are "
+            "done stay done"
+        )
     return InferenceError(text[:400], out_of_memory=memory)
 
 

@@ -35,6 +35,7 @@ class TorchScriptEmbedder:
         self.device = choose_device(config)
         self._input = _image_input(config)
         self._forward = TorchForward(_load_script(weights, config, self.device), config, self.device)
+        self.runs_on = self._forward.runs_on
         grey = self._input.prepare(np.full((8, 8, 3), 127, dtype=np.uint8))
         try:
             dimensions = int(self._forward(grey[None]).shape[1])

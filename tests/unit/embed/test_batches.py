@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from onceseen.core.failures import FailureReason, SampleError
-from onceseen.embed import EmbedderSpec, InferenceError, embed_padded
+from onceseen.embed import DeviceError, EmbedderSpec, InferenceError, embed_padded
 from onceseen.embed.spec import inference_error
 from onceseen.embed.vectors import unit_rows
 
@@ -24,6 +24,7 @@ class _Fragile:
     broken: bool = False
     sizes: list[int] = field(default_factory=list)
     device: str = "cpu"
+    runs_on: str = "cpu"
     spec: EmbedderSpec = _SPEC
 
     def preprocess(self, rgb: NDArray[np.uint8]) -> NDArray[Any]:
@@ -36,6 +37,16 @@ class _Fragile:
         if self.broken or (batch[:, 0] == self.poison).any():
             raise InferenceError("kernel failed")
         return unit_rows(batch, None)
+
+
+@dataclass
+class _Broken(_Fragile):
+    """Raises what it is told to."""
+
+    error: Exception = field(default_factory=RuntimeError)
+
+    def embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        raise self.error
 
 
 def _inputs(count: int) -> list[NDArray[Any]]:
@@ -103,8 +114,27 @@ def test_batch_size_must_be_positive() -> None:
         (MemoryError(), True),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), True),
         (RuntimeError("[ONNXRuntimeError] : Failed to allocate memory for requested buffer"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("Available memory of 0 is smaller than requested bytes of 1024"), True),
         (RuntimeError("shape mismatch"), False),
     ],
 )
 def test_out_of_memory_is_told_from_other_errors(error: Exception, memory: bool) -> None:
-    assert inference_error(error).out_of_memory is memory
+    wrapped = inference_error(error)
+    assert isinstance(wrapped, InferenceError)
+    assert wrapped.out_of_memory is memory
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA error: an illegal memory access was encountered",
+        "CUDA error: no kernel image is available for execution on the device",
+        "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : CUDA failure 700: an illegal memory access was encountered",
+    ],
+)
+def test_a_broken_device_is_no_pictures_fault(text: str) -> None:
+    wrapped = inference_error(RuntimeError(text))
+    assert isinstance(wrapped, DeviceError)
+    with pytest.raises(DeviceError, match=r"the GPU failed: .*shards that are done stay done"):
+        embed_padded(_Broken(error=wrapped), _inputs(4), 4)

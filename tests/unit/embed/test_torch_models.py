@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import types
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,10 @@ import numpy as np
 import pytest
 
 from onceseen.core.config import EmbedConfig
-from onceseen.embed import Embedder, check_device, describe_embedder, load_embedder
+from onceseen.core.failures import FailureReason, SampleError
+from onceseen.embed import Embedder, check_device, describe_embedder, embed_padded, load_embedder
+from onceseen.embed.torch_device import TorchForward
+from onceseen.embed.vectors import unit_rows
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'onceseen[openclip]'")
 
@@ -122,7 +127,54 @@ def test_a_device_that_is_not_there_is_refused(script: tuple[str, Any]) -> None:
 def test_auto_says_what_it_took(script: tuple[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "onceseen.embed"):
         embedder = _load(f"torchscript:{script[0]}", image_size=32, device="auto")
-    assert f"runs on {embedder.device} in" in caplog.text
+    precision = "fp16" if embedder.device == "cuda" else "fp32"
+    assert f"runs on {embedder.runs_on} (embed.device: auto)" in caplog.text
+    assert embedder.runs_on.startswith(embedder.device)
+    assert embedder.runs_on.endswith(f" in {precision}")
+
+
+class _Small(torch.nn.Module):  # type: ignore[misc,name-defined]
+    """Gives its input back; above `capacity` rows it raises torch's own out-of-memory error, as a GPU would."""
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__()
+        self.capacity = capacity
+        self.sizes: list[int] = []
+        self.activations: list[Any] = []
+        self.held: list[int] = []
+
+    def forward(self, x: Any) -> Any:
+        self.held.append(sum(activation() is not None for activation in self.activations))
+        self.sizes.append(len(x))
+        assert torch.is_inference_mode_enabled()
+        activation = x * 2
+        self.activations.append(weakref.ref(activation))
+        if len(x) > self.capacity:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        return activation
+
+
+def _small_embedder(module: _Small) -> Any:
+    forward = TorchForward(module, EmbedConfig(), "cpu")
+    return types.SimpleNamespace(embed=lambda batch: unit_rows(forward(batch), None))
+
+
+def test_torch_out_of_memory_halves_the_batch_with_nothing_held_back() -> None:
+    inputs = list(np.random.default_rng(3).normal(size=(11, 6)).astype(np.float32))
+    module = _Small(capacity=2)
+    found = embed_padded(_small_embedder(module), inputs, 8)
+    expected = np.stack(inputs) / np.linalg.norm(np.stack(inputs), axis=1, keepdims=True)
+    np.testing.assert_allclose(np.stack(found), expected, atol=1e-6)  # type: ignore[arg-type]
+    assert module.sizes == [8, 4, 2, 2, 4, 2, 2, 8, 4, 2, 2]
+    assert max(module.held) == 0  # no failed call's activations are alive when a smaller batch is tried
+
+
+def test_torch_out_of_memory_of_one_picture_is_a_dead_letter() -> None:
+    found = embed_padded(_small_embedder(_Small(capacity=0)), [np.ones(3, np.float32)] * 3, 2)
+    for one in found:
+        assert isinstance(one, SampleError)
+        assert one.reason is FailureReason.INFER_ERROR
+        assert "OutOfMemoryError" in one.detail
 
 
 @pytest.fixture
