@@ -1,18 +1,23 @@
 """Extract, one shard: read ahead, decode and fingerprint in threads, embed in padded batches, write two tables.
 
-Pure Python, callable without Beam. Memory is bounded by the reading window, one batch and one block of rows, whatever
-the size of the shard. Rows are in the shard's order and batches are cut in that order, so the tables do not depend on
-thread timing.
+    calling thread    reads, submits decoding, cuts batches, writes blocks
+    decode threads    one picture each: decode, fingerprint, preprocess
+    embed threads     one runs the model, the other meanwhile stacks the next batch and copies it to the device
+
+Pure Python, callable without Beam. Memory is bounded by the reading window, two batches under way and a block of rows,
+whatever the size of the shard. Rows are in the shard's order and batches are cut in that order, so the tables do not
+depend on thread timing.
 """
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -27,13 +32,17 @@ from onceseen.core.files import write_json, write_table
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import ImageSample, Shard
 from onceseen.core.schemas import FAILURES, OK
-from onceseen.embed import Embedder, embed_padded
+from onceseen.embed import Embedded, Embedder, embed_padded
 from onceseen.fingerprint import Fingerprint, caption_minhash, decode_image, fingerprint_image, view_pixels
 from onceseen.shards import read_shard
 
 BLOCK_ROWS = 2_048
 _MEMO_ROWS = 4 * BLOCK_ROWS
 _KEPT_BYTES = 8 << 20
+_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
+_BATCHES_UNDER_WAY = 2
+_AHEAD_BYTES = 64 << 20
+"""Encoded bytes that are read before they are decoded; a larger image is alone."""
 
 
 @dataclass(slots=True)
@@ -46,9 +55,14 @@ class _Judged:
     vectors: NDArray[np.float16] | None = None
 
 
+_Block = list[tuple[ImageSample, _Judged]]
+_Input = tuple[_Judged, int]
+"""Whose model input, and which of its regions."""
+
+
 @dataclass(frozen=True, slots=True)
 class ExtractSummary:
-    """Counts of one extracted shard; its done mark, under 1 KB."""
+    """Counts of one extracted shard, and what the model ran on (empty: none); its done mark, under 1 KB."""
 
     shard: str
     fingerprint: str
@@ -58,12 +72,12 @@ class ExtractSummary:
     damaged: str
     regions: int
     bytes_read: int
+    runs_on: str
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
         """Plain fields; the time is left out, since marks are compared between runs."""
-        names = ("shard", "fingerprint", "read", "failed", "failed_by", "damaged", "regions", "bytes_read")
-        return {name: getattr(self, name) for name in names}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "seconds"}
 
 
 def extract_shard(
@@ -80,6 +94,9 @@ def extract_shard(
 
     Returns:
         Counts. A sample that cannot be judged is a row with its reason, never an exception.
+
+    Raises:
+        DeviceError: If the GPU itself has failed; nothing of the shard is left behind.
     """
     started = time.monotonic()
     _keep_freed_memory()
@@ -98,6 +115,7 @@ def extract_shard(
         damaged=next((f"{f.reason}: {f.detail}" for f in extraction.failures if f.is_shard), ""),
         regions=extraction.regions,
         bytes_read=extraction.bytes_read,
+        runs_on=embedder.runs_on if embedder else "",
         seconds=time.monotonic() - started,
     )
     write_json(layout.extract_summary(shard.name), summary.to_json())
@@ -112,7 +130,11 @@ class _Extraction:
         self._config = config
         self._embedder = embedder
         self._memo: OrderedDict[bytes, Future[_Judged]] = OrderedDict()
-        self._waiting: list[tuple[_Judged, int]] = []  # model inputs not embedded yet: whose, and which
+        self._waiting: list[_Input] = []  # not embedded yet
+        self._under_way: deque[tuple[list[_Input], Future[list[Embedded]]]] = deque()
+        self._queued = 0  # model inputs so far
+        self._settled = 0  # those of them that have come back, in the same order
+        self._blocks: deque[tuple[int, _Block]] = deque()  # to be written once so many inputs are settled
         self.failures: list[Failure] = []
         self.failed_by: Counter[str] = Counter()
         self.read = 0
@@ -121,17 +143,25 @@ class _Extraction:
 
     def run(self, writer: FeatureWriter) -> None:
         """Streams the shard into the tables."""
-        block: list[tuple[ImageSample, _Judged]] = []
+        block: _Block = []
         threads = self._config.fingerprint.threads or available_cores()
-        with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-            for sample, future in self._read_ahead(pool, max(4 * threads, 2 * self._config.embed.batch_size)):
+        window = max(4 * threads, 2 * self._config.embed.batch_size)
+        with (
+            ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool,
+            ThreadPoolExecutor(_BATCHES_UNDER_WAY, thread_name_prefix="embed") as model,
+        ):
+            for sample, future in self._read_ahead(pool, window):
                 judged = future.result()
                 block.append((sample, judged))
-                self._queue_inputs(judged)
+                self._queue_inputs(judged, model)
                 if len(block) == BLOCK_ROWS:
-                    self._flush(block, writer)
+                    self._blocks.append((self._queued, block))
                     block = []
-        self._flush(block, writer)
+                self._write_settled(writer)
+            self._embed(self._waiting, model)
+            self._settle(0)
+        self._blocks.append((self._queued, block))
+        self._write_settled(writer)
 
     def _read_ahead(
         self, pool: ThreadPoolExecutor, window: int
@@ -167,40 +197,51 @@ class _Extraction:
             self._memo.move_to_end(digest)
         return known
 
-    def _queue_inputs(self, judged: _Judged) -> None:
+    def _queue_inputs(self, judged: _Judged, model: ThreadPoolExecutor) -> None:
         if self._embedder is None or judged.vectors is not None or not judged.inputs:
             return
         count = len(judged.inputs)
         judged.vectors = np.zeros((count, self._embedder.spec.dimensions), dtype=np.float16)
         self._waiting += [(judged, i) for i in range(count)]
+        self._queued += count
         size = self._config.embed.batch_size
         while len(self._waiting) >= size:
             batch, self._waiting = self._waiting[:size], self._waiting[size:]
-            self._embed(batch)
+            self._embed(batch, model)
 
-    def _embed(self, batch: list[tuple[_Judged, int]]) -> None:
+    def _embed(self, batch: list[_Input], model: ThreadPoolExecutor) -> None:
+        """Sends one batch off, once there is room; the last one of a shard is padded."""
         if self._embedder is None or not batch:
             return
-        found = embed_padded(self._embedder, [j.inputs[i] for j, i in batch], self._config.embed.batch_size)
-        for (judged, i), vector in zip(batch, found, strict=True):
-            if isinstance(vector, SampleError):
-                judged.failure = ("embed", vector.reason, vector.detail)
-            elif judged.vectors is not None:
-                judged.vectors[i] = vector
-            judged.inputs[i] = np.empty(0, np.uint8)  # the pixels are not needed any more
+        self._settle(_BATCHES_UNDER_WAY - 1)
+        inputs = [judged.inputs[i] for judged, i in batch]
+        future = model.submit(embed_padded, self._embedder, inputs, self._config.embed.batch_size)
+        self._under_way.append((batch, future))
 
-    def _flush(self, block: list[tuple[ImageSample, _Judged]], writer: FeatureWriter) -> None:
-        """Embeds what waits (padded) and writes one block of rows."""
-        self._embed(self._waiting)
-        self._waiting = []
-        if not block:
-            return
-        rows, thumbs = [], []
-        for sample, judged in block:
-            self._count(sample, judged)
-            rows.append(self._row(sample, judged))
-            thumbs.append(_thumbs(judged))
-        writer.write(rows, self._embeddings([j for _, j in block]), thumbs)
+    def _settle(self, left: int) -> None:
+        """Takes the oldest batches back until so many are under way."""
+        while len(self._under_way) > left:
+            batch, future = self._under_way.popleft()
+            for (judged, i), vector in zip(batch, future.result(), strict=True):
+                if isinstance(vector, SampleError):
+                    judged.failure = ("embed", vector.reason, vector.detail)
+                elif judged.vectors is not None:
+                    judged.vectors[i] = vector
+                judged.inputs[i] = np.empty(0, np.uint8)  # the pixels are not needed any more
+            self._settled += len(batch)
+
+    def _write_settled(self, writer: FeatureWriter) -> None:
+        """Writes the blocks of rows whose vectors have all come back."""
+        while self._blocks and self._blocks[0][0] <= self._settled:
+            _, block = self._blocks.popleft()
+            if not block:
+                continue
+            rows, thumbs = [], []
+            for sample, judged in block:
+                self._count(sample, judged)
+                rows.append(self._row(sample, judged))
+                thumbs.append(_thumbs(judged))
+            writer.write(rows, self._embeddings([j for _, j in block]), thumbs)
 
     def _count(self, sample: ImageSample, judged: _Judged) -> None:
         self.read += 1
@@ -267,14 +308,19 @@ class _Extraction:
 
 
 def _keep_freed_memory() -> None:
-    """Has the C library reuse arrays of up to 8 MB instead of handing them back after each picture.
+    """Has the C library reuse arrays of up to 8 MB instead of handing them back after each picture, and no larger ones.
 
     By default it returns the memory of threads to the system after each picture and gets it anew as zeroed pages:
-    measured, 870 page faults and a quarter of the processor time a picture, and threads wait for each other in it. The
-    GNU C library raises its bounds when a big block is freed (`M_MMAP_THRESHOLD` in mallopt(3)); elsewhere this is a
-    block taken and given back. At most 16 MB a thread stay at hand.
+    measured, 870 page faults and a quarter of the processor time a picture, and threads wait for each other in it. Left
+    to itself, the GNU C library raises its bounds with the largest block that it has seen freed, up to 64 MB kept a
+    thread (`M_MMAP_THRESHOLD` in mallopt(3)); set, they stay: at most 16 MB a thread. Other C libraries have no such call.
     """
-    np.empty(_KEPT_BYTES, np.uint8)
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
+    mallopt(_M_TRIM_THRESHOLD, 2 * _KEPT_BYTES)
 
 
 def _judge_image(data: bytes, sha256: bytes, config: PipelineConfig, embedder: Embedder | None) -> _Judged:
