@@ -18,7 +18,7 @@ from onceseen.jobs.match.candidates import FindCandidatePairs, Pass
 from onceseen.jobs.match.classes import FindExactClasses
 from onceseen.jobs.match.clustering import ClusterDuplicates, ClusterPlan
 from onceseen.jobs.match.components import LabelComponents
-from onceseen.jobs.match.judged import write_judged
+from onceseen.jobs.match.judged import judged_blocks, write_judged
 from onceseen.jobs.match.pairs_table import WritePairs
 from onceseen.jobs.match.proposals import ProposeCompletions, ProposeLooks
 from onceseen.jobs.match.recall import MeasureRecall, recall_path, write_queries
@@ -123,7 +123,7 @@ def _judge(
             }
         )
     for number, found in by_shard.items():
-        write_judged(run.layout, step, number, found)
+        write_judged((number, judged_blocks(found)), run.layout, step)
 
 
 def _cluster(run: FeatureRun, said: Decisions | None = None, repeat: int = 1) -> dict[str, dict[str, object]]:

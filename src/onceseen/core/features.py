@@ -125,20 +125,59 @@ def feature_writer(
         yield FeatureWriter(features, thumbs, schema)
 
 
+@contextmanager
+def _opened(layout: RunLayout, shard: str) -> Iterator[Any]:
+    path = layout.features(shard)
+    try:
+        with open_read(path) as stream:
+            yield stream
+    except FileNotFoundError as error:
+        raise FeaturesError(
+            f"{path} is missing: extract is not done for shard {shard}; run dedup again"
+        ) from error
+
+
+def _take_rows(file: pq.ParquetFile, rows: NDArray[np.int64], columns: Sequence[str]) -> pa.Table:
+    found = [file.schema_arrow.empty_table().select(list(columns))]
+    start = 0
+    for group in range(file.num_row_groups):
+        end = start + file.metadata.row_group(group).num_rows
+        inside = rows[(rows >= start) & (rows < end)]
+        if len(inside):
+            found.append(file.read_row_group(group, columns=list(columns)).take(pa.array(inside - start)))
+        start = end
+    return pa.concat_tables(found)
+
+
 def read_features(layout: RunLayout, shard: str, columns: Sequence[str] | None = None) -> pa.Table:
     """A shard's features, or some columns of them.
 
     Raises:
         FeaturesError: If the file is not there.
     """
-    path = layout.features(shard)
-    try:
-        with open_read(path) as stream:
-            return pq.read_table(stream, columns=list(columns) if columns is not None else None)
-    except FileNotFoundError as error:
-        raise FeaturesError(
-            f"{path} is missing: extract is not done for shard {shard}; run dedup again"
-        ) from error
+    with _opened(layout, shard) as stream:
+        return pq.read_table(stream, columns=list(columns) if columns is not None else None)
+
+
+def read_feature_rows(
+    layout: RunLayout, shard: str, rows: NDArray[np.int64], columns: Sequence[str]
+) -> pa.Table:
+    """Some rows of a shard's features.
+
+    Args:
+        layout: The run.
+        shard: Name of the shard.
+        rows: (n,) int64, ascending, each once.
+        columns: Columns wanted.
+
+    Returns:
+        Table of n rows. Memory and reading: the row groups that hold them, one at a time.
+
+    Raises:
+        FeaturesError: If the file is not there.
+    """
+    with _opened(layout, shard) as stream:
+        return _take_rows(pq.ParquetFile(stream), rows, columns)
 
 
 def read_model(layout: RunLayout, shard: str) -> Mapping[str, Any] | None:
@@ -193,6 +232,12 @@ def read_thumbs(layout: RunLayout, shard: str) -> pa.Table:
     """A shard's thumbs."""
     with open_read(layout.thumbs(shard)) as stream:
         return pq.read_table(stream)
+
+
+def read_thumb_rows(layout: RunLayout, shard: str, rows: NDArray[np.int64]) -> pa.Table:
+    """Some rows (ascending, each once) of a shard's thumbs, reading the row groups that hold them."""
+    with open_read(layout.thumbs(shard)) as stream:
+        return _take_rows(pq.ParquetFile(stream), rows, THUMBS.names)
 
 
 def thumb_array(value: bytes | None) -> NDArray[np.uint8] | None:

@@ -10,3 +10,8 @@ NAMESPACE = "onceseen"
 def counter(name: str) -> Metrics.DelegatingCounter:
     """A counter in Onceseen's namespace."""
     return Metrics.counter(NAMESPACE, name)
+
+
+def distribution(name: str) -> Metrics.DelegatingDistribution:
+    """A distribution in Onceseen's namespace."""
+    return Metrics.distribution(NAMESPACE, name)

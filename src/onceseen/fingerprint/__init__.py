@@ -5,7 +5,7 @@ fingerprint = fingerprint_image(data, picture, config)    # hashes, thumb, sharp
 """
 
 from onceseen.fingerprint.captions import caption_minhash, minhash_similarity
-from onceseen.fingerprint.decode import Picture, decode_image
+from onceseen.fingerprint.decode import Picture, decode_image, decoded_image
 from onceseen.fingerprint.fingerprint import (
     TRIMMED,
     Fingerprint,
@@ -24,6 +24,7 @@ __all__ = [
     "View",
     "caption_minhash",
     "decode_image",
+    "decoded_image",
     "effective_resolution",
     "fingerprint_image",
     "hamming_distance",

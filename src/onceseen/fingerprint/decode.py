@@ -11,6 +11,8 @@ not applied. EXIF orientation is applied once.
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import cv2
@@ -29,11 +31,17 @@ from PIL import (
 )
 
 from onceseen.core.failures import FailureReason, SampleError
+from onceseen.core.gate import Gate
 from onceseen.fingerprint.headers import ImageHeader, read_header, truncated
 
 # OpenCV refuses more pixels than this by itself (CV_IO_MAX_IMAGE_PIXELS), and wider or higher pictures.
 _OPENCV_MAX_PIXELS = 1 << 30
 _OPENCV_MAX_SIDE = 1 << 20
+
+PIXELS_AT_ONCE = 64_000_000
+"""Pixels in decoded pictures at a time, in one process: with all copies, 5 (JPEG) to 16 bytes (transparency) each."""
+
+_DECODED = Gate(PIXELS_AT_ONCE)
 
 # Imported, so that Pillow opens these formats in every thread without searching for plugins.
 _PILLOW_FORMATS = {
@@ -63,6 +71,21 @@ class Picture:
     format: str
 
 
+@contextmanager
+def decoded_image(data: bytes, max_pixels: int) -> Iterator[Picture]:
+    """Decodes an image file as `decode_image` does, when there is memory for it; the block works on the pixels.
+
+    Threads that decode large pictures wait for each other, so memory goes with `PIXELS_AT_ONCE`, or with the largest
+    picture, and not with the number of threads. Pictures of a megapixel never wait on fewer than 64 threads.
+
+    Raises:
+        SampleError: As `decode_image` does.
+    """
+    header = _checked_header(data, max_pixels)
+    with _DECODED.hold(header.width * header.height):
+        yield _decode(data, header, max_pixels)
+
+
 def decode_image(data: bytes, max_pixels: int) -> Picture:
     """Decodes an image file.
 
@@ -76,6 +99,11 @@ def decode_image(data: bytes, max_pixels: int) -> Picture:
     Raises:
         SampleError: `EMPTY_IMAGE`, `UNKNOWN_FORMAT`, `TRUNCATED_IMAGE`, `DECOMPRESSION_BOMB` or `DECODE_ERROR`.
     """
+    return _decode(data, _checked_header(data, max_pixels), max_pixels)
+
+
+def _checked_header(data: bytes, max_pixels: int) -> ImageHeader:
+    """The header of a picture that is no decompression bomb."""
     header = read_header(data)
     pixels = header.width * header.height
     if pixels > min(max_pixels, _OPENCV_MAX_PIXELS) or max(header.width, header.height) > _OPENCV_MAX_SIDE:
@@ -83,6 +111,10 @@ def decode_image(data: bytes, max_pixels: int) -> Picture:
             FailureReason.DECOMPRESSION_BOMB,
             f"{header.format} of {header.width} x {header.height} pixels; at most {max_pixels} (read.max_pixels)",
         )
+    return header
+
+
+def _decode(data: bytes, header: ImageHeader, max_pixels: int) -> Picture:
     rgb = _decode_opencv(data, header) if header.plain else _decode_pillow(data, header)
     if rgb.shape[0] * rgb.shape[1] > min(max_pixels, _OPENCV_MAX_PIXELS):
         raise SampleError(

@@ -33,7 +33,7 @@ from onceseen.core.layout import RunLayout
 from onceseen.core.records import ImageSample, Shard
 from onceseen.core.schemas import FAILURES, OK
 from onceseen.embed import Embedded, Embedder, embed_padded
-from onceseen.fingerprint import Fingerprint, caption_minhash, decode_image, fingerprint_image, view_pixels
+from onceseen.fingerprint import Fingerprint, caption_minhash, decoded_image, fingerprint_image, view_pixels
 from onceseen.shards import read_shard
 
 BLOCK_ROWS = 2_048
@@ -166,17 +166,23 @@ class _Extraction:
     def _read_ahead(
         self, pool: ThreadPoolExecutor, window: int
     ) -> Iterator[tuple[ImageSample, Future[_Judged]]]:
-        """Samples in order, each with its decoding under way, at most `window` ahead."""
-        ahead: deque[tuple[ImageSample, Future[_Judged]]] = deque()
+        """Samples in order, each with its decoding under way: at most `window` ahead, and so many bytes of images."""
+        ahead: deque[tuple[int, ImageSample, Future[_Judged]]] = deque()
+        held = 0
         for sample in read_shard(self._shard, self._config.read):
             if isinstance(sample, Failure):
                 self.failures.append(sample)
                 continue
+            size = len(sample.image or b"")
             # the row in the making does not hold the bytes
-            ahead.append((replace(sample, image=None), self._submit(pool, sample)))
-            if len(ahead) >= window:
-                yield ahead.popleft()
-        yield from ahead
+            ahead.append((size, replace(sample, image=None), self._submit(pool, sample)))
+            del sample
+            held += size
+            while len(ahead) >= window or held > _AHEAD_BYTES:
+                size, row, judged = ahead.popleft()
+                held -= size
+                yield row, judged
+        yield from ((row, judged) for _, row, judged in ahead)
 
     def _submit(self, pool: ThreadPoolExecutor, sample: ImageSample) -> Future[_Judged]:
         """Decodes a sample in the pool; identical bytes within reach are decoded and embedded once."""
@@ -326,14 +332,15 @@ def _keep_freed_memory() -> None:
 def _judge_image(data: bytes, sha256: bytes, config: PipelineConfig, embedder: Embedder | None) -> _Judged:
     """Decodes, hashes and preprocesses one image; runs in a thread, mostly outside the interpreter lock."""
     try:
-        picture = decode_image(data, config.read.max_pixels)
-        found = fingerprint_image(data, picture, config.fingerprint, sha256)
+        with decoded_image(data, config.read.max_pixels) as picture:
+            found = fingerprint_image(data, picture, config.fingerprint, sha256)
+            if embedder is None:
+                return _Judged(found)
+            inputs = [embedder.preprocess(picture.rgb)]
+            inputs += [embedder.preprocess(view_pixels(picture, view)) for view in found.views]
+            return _Judged(found, inputs=inputs)
     except SampleError as error:
         return _Judged(failure=("decode", error.reason, error.detail))
-    if embedder is None:
-        return _Judged(found)
-    regions = [picture.rgb, *(view_pixels(picture, view) for view in found.views)]
-    return _Judged(found, inputs=[embedder.preprocess(region) for region in regions])
 
 
 def _thumbs(judged: _Judged) -> dict[str, bytes | None]:

@@ -10,10 +10,11 @@ from onceseen.core.config import PipelineConfig
 from onceseen.core.cores import one_thread_a_call
 from onceseen.core.files import exists, read_json
 from onceseen.core.layout import RunLayout
-from onceseen.core.metrics import NAMESPACE, counter
+from onceseen.core.metrics import counter, distribution
 from onceseen.core.records import Shard
 from onceseen.embed import SharedEmbedder
 from onceseen.jobs.extract import extract_shard
+from onceseen.jobs.shuffles import Spread
 
 
 def extract_done(layout: RunLayout, shard: Shard, fingerprint: str) -> bool:
@@ -45,7 +46,7 @@ class _ExtractShardFn(beam.DoFn):
         counter("extract/bytes_in").inc(summary.bytes_read)
         for reason, count in summary.failed_by.items():
             counter(f"extract/failed/{reason}").inc(count)
-        beam.metrics.Metrics.distribution(NAMESPACE, "extract/msec").update(round(summary.seconds * 1000))
+        distribution("extract/msec").update(round(summary.seconds * 1000))
 
 
 @dataclass(eq=False)
@@ -60,6 +61,6 @@ class ExtractShards(beam.PTransform[beam.PCollection[Shard], beam.PCollection[No
         """Spreads the shards over the workers and extracts each."""
         return (
             shards
-            | "Spread" >> beam.Reshuffle()
+            | "Spread" >> Spread("extract/shards")
             | "Extract" >> beam.ParDo(_ExtractShardFn(self.config, self.layout, self.fingerprint))
         )

@@ -12,6 +12,7 @@ from onceseen.core.files import exists, read_json, read_table, write_json
 from onceseen.core.layout import RunLayout
 from onceseen.core.metrics import counter
 from onceseen.core.records import Shard
+from onceseen.jobs.shuffles import Spread
 from onceseen.shards import RewriteSummary, VerdictRow, rewrite_shard
 
 _COLUMNS = (
@@ -69,6 +70,6 @@ class WriteDedupedShards(beam.PTransform):
         """Spreads the shards over the workers and rewrites each."""
         return (
             shards
-            | "Spread" >> beam.Reshuffle()
+            | "Spread" >> Spread("rewrite/shards")
             | "Rewrite" >> beam.Map(rewrite_one, self.config, self.layout, self.fingerprint)
         )

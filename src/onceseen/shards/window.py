@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from typing import BinaryIO
 
+_DIRECT = 16 << 20
 CAPACITY = 1 << 20  # the second-level cache's size or less: measurably faster than 4 MiB
 
 
@@ -70,11 +71,27 @@ class Window:
         ]
 
     def take(self, offset: int, size: int) -> bytes:
-        """A copy of the bytes [offset, offset + size), fewer where the file ends. Raises as `view` does."""
+        """A copy of the bytes [offset, offset + size), fewer where the file ends. Raises as `view` does.
+
+        Many bytes are read past the window, which would hold them a second time.
+        """
         begin = offset - self.start
         if begin >= 0 and offset + size <= self.stop:
             return self.buffer[begin : begin + size].tobytes()
+        if size > _DIRECT:
+            return self._take_past(offset, size)
         return self.view(offset, size).tobytes()
+
+    def _take_past(self, offset: int, size: int) -> bytes:
+        self._stream.seek(offset)
+        data = self._stream.read(size)
+        if len(data) < min(size, self.size - offset):
+            raise OSError(
+                f"the file ends at byte {offset + len(data)}, its size was {self.size} when it was opened"
+            )
+        self._position = offset + len(data)
+        self.bytes_read += len(data)
+        return data
 
     def _slide(self, offset: int, end: int) -> None:
         self.before_slide()

@@ -15,11 +15,12 @@ import numpy as np
 
 from onceseen.core.config import PipelineConfig
 from onceseen.core.layout import RunLayout
-from onceseen.core.metrics import NAMESPACE, counter
+from onceseen.core.metrics import counter, distribution
 from onceseen.core.records import Shard
 from onceseen.jobs.match.regions import signatures, vector_regions
 from onceseen.jobs.match.training import read_cells
 from onceseen.jobs.match.work import WorkFiles, by_shard
+from onceseen.jobs.shuffles import Gather, Spread, portions
 from onceseen.neighbors.bands import band_positions, band_values, search_band
 from onceseen.neighbors.cells import assign_coarse, encode, search_cell
 from onceseen.neighbors.packing import PAIR, SIGNATURE, code_dtype, unique_pairs, unpack
@@ -58,11 +59,11 @@ class FindCandidatePairs(beam.PTransform):
         """Sends codes to their bands and cells, searches each, writes pairs once each."""
         return (
             shards
-            | "Spread" >> beam.Reshuffle()
+            | "Spread" >> Spread("match/shards")
             | "Codes" >> beam.FlatMap(code_blocks, self.layout, self.config, self.part)
-            | "ByKey" >> beam.GroupByKey()
+            | "ByKey" >> Gather("match/codes")
             | "Search" >> beam.FlatMap(search, self.config)
-            | "ByShard" >> beam.GroupByKey()
+            | "ByShard" >> Gather("match/candidates")
             | "WriteCandidates" >> beam.Map(write_candidates, self.layout, self.part.step)
         )
 
@@ -88,8 +89,7 @@ def _band_blocks(
             continue
         ranges = band_values(records["pdq"], positions[band]) % part.ranges
         for number in wanted:
-            block = records[ranges == number]
-            if len(block):
+            for block in portions(records[ranges == number], SIGNATURE.itemsize):
                 yield ("band", band, number), block.tobytes()
 
 
@@ -102,7 +102,9 @@ def _cell_blocks(
     codes = encode(regions.vectors, regions.nodes, regions.flags, cells)
     for cell in np.unique(coarse):
         if part.takes(int(cell)):
-            yield ("cell", int(cell), cells.code_dimensions), codes[(coarse == cell).any(axis=1)].tobytes()
+            mine = codes[(coarse == cell).any(axis=1)]
+            for block in portions(mine, codes.dtype.itemsize):
+                yield ("cell", int(cell), cells.code_dimensions), block.tobytes()
 
 
 def search(keyed: tuple[Key, Iterable[bytes]], config: PipelineConfig) -> Iterator[tuple[int, bytes]]:
@@ -114,7 +116,7 @@ def search(keyed: tuple[Key, Iterable[bytes]], config: PipelineConfig) -> Iterat
     else:
         records = unpack(blocks, code_dtype(dimensions))
         pairs = search_cell(records, config.cells)
-    beam.metrics.Metrics.distribution(NAMESPACE, f"match/{kind}_size").update(len(records))
+    distribution(f"match/{kind}_size").update(len(records))
     counter(f"match/{kind}_pairs").inc(len(pairs))
     yield from by_shard(pairs, "a")
 

@@ -13,6 +13,7 @@ from onceseen.core.layout import RunLayout
 from onceseen.core.metrics import counter
 from onceseen.core.records import Shard
 from onceseen.jobs.match.work import WorkFiles, by_shard
+from onceseen.jobs.shuffles import Gather, Spread, portions
 from onceseen.neighbors.classes import exact_classes
 from onceseen.neighbors.packing import MEMBER, STAR, unpack
 
@@ -30,11 +31,11 @@ class FindExactClasses(beam.PTransform):
         """Groups equal pixel hashes and writes who hangs on whom."""
         return (
             shards
-            | "Spread" >> beam.Reshuffle()
+            | "Spread" >> Spread("match/shards")
             | "HashBlocks" >> beam.FlatMap(hash_blocks, self.layout, self.partitions)
-            | "ByHash" >> beam.GroupByKey()
+            | "ByHash" >> Gather("match/hashes")
             | "FindClasses" >> beam.FlatMap(find_classes)
-            | "ByShard" >> beam.GroupByKey()
+            | "ByShard" >> Gather("match/stars")
             | "WriteStars" >> beam.Map(write_stars, self.layout)
         )
 
@@ -50,7 +51,8 @@ def hash_blocks(shard: Shard, layout: RunLayout, partitions: int) -> Iterator[tu
     members["sha"] = np.ascontiguousarray(fixed_bytes(table, "sha256", 32)[ok][:, :16]).view("S16").ravel()
     part = hashes[:, :4].copy().view("<u4").ravel() % partitions
     for number in np.unique(part):
-        yield int(number), members[part == number].tobytes()
+        for block in portions(members[part == number], MEMBER.itemsize):
+            yield int(number), block.tobytes()
 
 
 def find_classes(keyed: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, bytes]]:

@@ -20,13 +20,14 @@ from onceseen.clusters import Candidate, Edge, SampleVerdict, component_verdicts
 from onceseen.core.config import PipelineConfig
 from onceseen.core.features import read_features
 from onceseen.core.layout import RunLayout
-from onceseen.core.metrics import NAMESPACE
+from onceseen.core.metrics import distribution
 from onceseen.core.records import Shard, node_row, node_shard
 from onceseen.jobs.decisions import Decisions
 from onceseen.jobs.match.components import STEP as LABELS
 from onceseen.jobs.match.edges import EDGE, droppable_edges, flaws, shard_edges, star_rows
 from onceseen.jobs.match.verdict_table import write_verdicts
 from onceseen.jobs.match.work import WorkFiles, with_number
+from onceseen.jobs.shuffles import Gather, Measure, Spread, portions
 from onceseen.neighbors.packing import LABEL, Records, mix64
 
 ATTRIBUTES = np.dtype(
@@ -43,6 +44,9 @@ ATTRIBUTES = np.dtype(
 
 Block = tuple[str, bytes, list[str], list[str]]
 """("members", attributes, sample ids, preferred values) or ("edges", edges, [], [])."""
+
+_VERDICT_BYTES = 1_024
+"""Of one verdict with its four sample ids, generously."""
 
 Participant = tuple[Records, str, str]
 """One record of `ATTRIBUTES`, the sample id and the preferred value."""
@@ -77,12 +81,13 @@ class ClusterDuplicates(beam.PTransform):
 
     def expand(self, shards: beam.PCollection[Shard]) -> beam.PCollection[None]:
         """Gathers components, decides each, writes each shard's verdicts."""
-        spread = shards | "Spread" >> beam.Reshuffle()
+        spread = shards | "Spread" >> Spread("match/shards")
         decided = (
             spread
             | "Participants" >> beam.FlatMap(participants, self.plan)
-            | "ByComponents" >> beam.GroupByKey()
+            | "ByComponents" >> Gather("match/participants")
             | "Decide" >> beam.FlatMap(decide, self.plan.config, self.plan.decisions)
+            | "Decided" >> Measure("match/verdicts")
         )
         numbered = spread | "Number" >> beam.Map(with_number)
         return (
@@ -98,14 +103,17 @@ def participants(shard: Shard, plan: ClusterPlan) -> Iterator[tuple[int, Block]]
     if not len(labels):
         return
     attributes, ids, preferred = _attributes(shard, labels, plan)
+    longest = max(len(i) + len(p) for i, p in zip(ids, preferred, strict=True))
     for number, chosen in _by_partition(attributes["root"], plan.partitions):
-        block = attributes[chosen].tobytes()
-        yield number, ("members", block, [ids[i] for i in chosen], [preferred[i] for i in chosen])
+        for part in portions(chosen, ATTRIBUTES.itemsize + 4 * longest):
+            block = attributes[part].tobytes()
+            yield number, ("members", block, [ids[i] for i in part], [preferred[i] for i in part])
     edges = shard_edges(plan.layout, plan.rounds, shard.number, plan.decisions)
     edges = edges if plan.doubtful else edges[~edges["doubtful"]]
     edges["root"] = labels["root"][np.searchsorted(labels["node"], edges["b"])]
     for number, chosen in _by_partition(edges["root"], plan.partitions):
-        yield number, ("edges", edges[chosen].tobytes(), [], [])
+        for part in portions(chosen, EDGE.itemsize):
+            yield number, ("edges", edges[part].tobytes(), [], [])
 
 
 def _by_partition(roots: NDArray[np.int64], partitions: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
@@ -143,10 +151,12 @@ def decide(
     """Verdicts of one partition of components, by shard."""
     out: dict[int, list[tuple[object, ...]]] = defaultdict(list)
     for members, edges in components_of(keyed[1]):
-        beam.metrics.Metrics.distribution(NAMESPACE, "match/component_size").update(len(members))
+        distribution("match/component_size").update(len(members))
         for verdict in _decide_component(members, edges, config, decisions):
             out[node_shard(verdict.node)].append(dataclasses.astuple(verdict))
-    yield from sorted(out.items())
+    for number, verdicts in sorted(out.items()):
+        for part in portions(verdicts, _VERDICT_BYTES):
+            yield number, list(part)
 
 
 def components_of(blocks: Iterable[Block]) -> Iterator[tuple[list[Participant], Records]]:

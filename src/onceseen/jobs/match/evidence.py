@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from onceseen.core.features import read_features, read_thumbs, thumb_array
+from onceseen.core.features import read_feature_rows, read_thumb_rows, thumb_array
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard, node_id, node_row
+from onceseen.jobs.match.work import bytes_table, table_bytes
 from onceseen.shards import WantedImage
 from onceseen.verify import Region, Side
 
@@ -57,9 +58,9 @@ class Dossier:
 
     @classmethod
     def load(cls, layout: RunLayout, shard: Shard, rows: NDArray[np.int64]) -> Dossier:
-        """Reads the features and thumbs of some rows of a shard."""
-        taken = read_features(layout, shard.name, _COLUMNS).take(rows)
-        thumbs = read_thumbs(layout, shard.name).take(rows)
+        """Reads the features and thumbs of some rows of a shard, ascending and each once."""
+        taken = read_feature_rows(layout, shard.name, rows, _COLUMNS)
+        thumbs = read_thumb_rows(layout, shard.name, rows)
         for name in ("thumb", "trimmed"):
             taken = taken.append_column(name, thumbs.column(name))
         return cls(shard.number, taken)
@@ -72,16 +73,12 @@ class Dossier:
 
     def to_bytes(self) -> bytes:
         """As Arrow IPC bytes."""
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, self.table.schema) as writer:
-            writer.write_table(self.table.combine_chunks())
-        return bytes(sink.getvalue())
+        return table_bytes(self.table)
 
     @classmethod
     def from_bytes(cls, shard_number: int, data: bytes) -> Dossier:
         """From `to_bytes`."""
-        with pa.ipc.open_stream(data) as reader:
-            return cls(shard_number, reader.read_all())
+        return cls(shard_number, bytes_table(data))
 
     def sample_id(self, node: int) -> str:
         """Sample id of a node."""

@@ -2,25 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from onceseen.core.files import exists, read_table, write_table
 from onceseen.core.layout import RunLayout
 from onceseen.core.schemas import PAIRS
-from onceseen.jobs.match.work import WorkFiles
+from onceseen.jobs.match.work import WorkFiles, bytes_table, table_bytes
+from onceseen.jobs.shuffles import block_slices
 
 JUDGED = PAIRS.append(pa.field("doubtful", pa.bool_()))
 """A row of the pairs table, and whether reading the pictures again could change it."""
 
 
-def write_judged(layout: RunLayout, step: str, number: int, rows: Sequence[dict[str, object]]) -> None:
+def write_judged(keyed: tuple[int, Iterable[bytes]], layout: RunLayout, step: str) -> None:
     """Writes what one round found in one shard."""
-    write_table(
-        WorkFiles(layout).path(step, number, "parquet"), pa.Table.from_pylist(list(rows), schema=JUDGED)
-    )
+    write_table(WorkFiles(layout).path(step, keyed[0], "parquet"), gather_judged(keyed[1]))
+
+
+def judged_blocks(rows: Sequence[dict[str, object]]) -> Iterator[bytes]:
+    """Judged rows as blocks that travel."""
+    table = pa.Table.from_pylist(list(rows), schema=JUDGED)
+    for part in block_slices(len(table), table.nbytes // max(1, len(table))):
+        yield table_bytes(table[part])
+
+
+def gather_judged(blocks: Iterable[bytes]) -> pa.Table:
+    """Rows of `judged_blocks` in any order, by the nodes of the pair."""
+    table = pa.concat_tables([JUDGED.empty_table(), *map(bytes_table, blocks)])
+    low, high = _nodes(table)
+    return table.take(np.lexsort((high, low))).combine_chunks()
+
+
+def _nodes(table: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The smaller and the larger node of each pair."""
+    first, second = (table.column(n).to_numpy(zero_copy_only=False) for n in ("node_a", "node_b"))
+    return np.minimum(first, second), np.maximum(first, second)
 
 
 def read_judged(
@@ -39,9 +59,9 @@ def read_judged(
     empty = JUDGED.empty_table().select(wanted)
     paths = [work.path(step, number, "parquet") for step in rounds]
     whole = pa.concat_tables([empty, *(read_table(path, wanted) for path in paths if exists(path))])
-    first, second = (whole.column(n).to_numpy(zero_copy_only=False) for n in ("node_a", "node_b"))
-    order = np.lexsort((np.arange(len(whole)), np.maximum(first, second), np.minimum(first, second)))
-    low, high = np.minimum(first, second)[order], np.maximum(first, second)[order]
+    low, high = _nodes(whole)
+    order = np.lexsort((np.arange(len(whole)), high, low))
+    low, high = low[order], high[order]
     last = np.ones(len(order), dtype=bool)
     last[:-1] = (low[1:] != low[:-1]) | (high[1:] != high[:-1])
     return whole.take(order[last])

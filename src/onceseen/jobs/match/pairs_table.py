@@ -25,6 +25,7 @@ from onceseen.core.schemas import PAIRS
 from onceseen.jobs.match.classes import STEP as STARS
 from onceseen.jobs.match.judged import read_judged
 from onceseen.jobs.match.work import WorkFiles, by_shard, with_number
+from onceseen.jobs.shuffles import Measure, Spread
 from onceseen.neighbors.packing import PAIR_SCORE, STAR, Records, unpack
 
 Ballot = tuple[str, bytes, list[str]]
@@ -41,13 +42,18 @@ class WritePairs(beam.PTransform):
 
     def expand(self, shards: beam.PCollection[Shard]) -> beam.PCollection[None]:
         """Lets both samples of every unverified pair vote, names the heads of star rows, writes."""
-        spread = shards | "Spread" >> beam.Reshuffle()
+        spread = shards | "Spread" >> Spread("match/shards")
         numbered = spread | "Number" >> beam.Map(with_number)
-        ballots = spread | "Ballots" >> beam.FlatMap(ballots_of, self.layout, self.rounds)
+        ballots = (
+            spread
+            | "Ballots" >> beam.FlatMap(ballots_of, self.layout, self.rounds)
+            | "Sent" >> Measure("match/ballots")
+        )
         votes = (
             {"shard": numbered, "ballots": ballots}
             | "BySample" >> beam.CoGroupByKey()
             | "Vote" >> beam.FlatMap(vote, self.layout, self.limit)
+            | "Cast" >> Measure("match/votes")
         )
         return (
             {"shard": numbered, "votes": votes}
@@ -80,7 +86,7 @@ def vote(
         stars = unpack((block for kind, block, _ in blocks if kind == "star"), STAR)
         if len(stars):
             ids = read_features(layout, shard.name, ["sample_id"])["sample_id"].to_pylist()
-            for number, block in by_shard(stars, "node"):
+            for number, block in by_shard(stars, "node", beside=max(map(len, ids))):
                 heads = np.frombuffer(block, dtype=STAR)["head"].tolist()
                 yield number, ("star", block, [ids[node_row(head)] for head in heads])
         pairs = [unpack((b for kind, b, _ in blocks if kind == field), PAIR_SCORE) for field in ("a", "b")]

@@ -28,6 +28,7 @@ from onceseen.jobs.match.clustering import (
 )
 from onceseen.jobs.match.edges import droppable_edges
 from onceseen.jobs.match.work import by_shard
+from onceseen.jobs.shuffles import Gather, Spread
 from onceseen.neighbors.packing import PAIR, Records, pair_records, unique_pairs
 
 HUBS = 4
@@ -68,11 +69,11 @@ def _propose(
 ) -> beam.PCollection[None]:
     return (
         shards
-        | "Spread" >> beam.Reshuffle()
+        | "Spread" >> Spread("match/shards")
         | "Participants" >> beam.FlatMap(participants, plan)
-        | "ByComponents" >> beam.GroupByKey()
+        | "ByComponents" >> Gather("match/participants")
         | "Propose" >> beam.FlatMap(propose, plan, proposer)
-        | "ByShard" >> beam.GroupByKey()
+        | "ByShard" >> Gather("match/proposals")
         | "WriteCandidates" >> beam.Map(write_candidates, plan.layout, step)
     )
 

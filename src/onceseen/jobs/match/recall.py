@@ -20,6 +20,7 @@ from onceseen.core.records import Shard
 from onceseen.jobs.match.regions import vector_regions
 from onceseen.jobs.match.training import sample_vectors
 from onceseen.jobs.match.work import WorkFiles, by_shard
+from onceseen.jobs.shuffles import Gather, Spread
 from onceseen.neighbors.packing import PAIR
 
 COSINES = (0.95, 0.9, 0.8, 0.7)
@@ -56,9 +57,9 @@ class MeasureRecall(beam.PTransform):
         """Searches exactly, looks each true pair up among the candidates, adds up."""
         return (
             shards
-            | "Spread" >> beam.Reshuffle()
+            | "Spread" >> Spread("match/shards")
             | "SearchExactly" >> beam.FlatMap(true_pairs, self.layout)
-            | "ByShard" >> beam.GroupByKey()
+            | "ByShard" >> Gather("match/true_pairs")
             | "LookUp" >> beam.Map(count_found, self.layout, self.steps)
             | "AddUp" >> beam.CombineGlobally(_add_up)
             | "WriteRecall" >> beam.Map(write_recall, self.layout)

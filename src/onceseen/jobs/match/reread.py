@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -13,16 +13,18 @@ from numpy.typing import NDArray
 from onceseen.core.config import ReadConfig
 from onceseen.core.cores import available_cores
 from onceseen.core.records import Shard, node_id, node_shard
-from onceseen.fingerprint import decode_image
+from onceseen.fingerprint import decoded_image
 from onceseen.shards import WantedImage, read_images
 
-CACHED_PICTURES = 1_024
+CACHED_PICTURES = 512
+_AHEAD_BYTES = 64 << 20
+"""Encoded bytes that are read before they are decoded; a larger image is alone."""
 
 
 class PictureCache:
     """Decoded pictures by node id, the least recently used leaving first.
 
-    At `max_side` 384 a picture takes at most 442 KB, so the cache holds at most 450 MB.
+    At `max_side` 384 a picture takes at most 442 KB, so the cache holds at most 226 MB.
     """
 
     def __init__(self, shards: Mapping[int, Shard], read: ReadConfig, max_side: int) -> None:
@@ -41,9 +43,9 @@ class PictureCache:
                 missing[node_shard(node)].append(image)
         with ThreadPoolExecutor(available_cores()) as pool:
             for number in sorted(missing):
-                images = list(read_images(self._shards[number], self._read, missing[number]))
-                pixels = pool.map(self._decode, (data for _, data in images))
-                found |= {node_id(number, row): rgb for (row, _), rgb in zip(images, pixels, strict=True)}
+                for images in _portions(read_images(self._shards[number], self._read, missing[number])):
+                    pixels = pool.map(self._decode, (data for _, data in images))
+                    found |= {node_id(number, row): rgb for (row, _), rgb in zip(images, pixels, strict=True)}
         for node in wanted:
             self._cache[node] = found[node]
             self._cache.move_to_end(node)
@@ -52,10 +54,23 @@ class PictureCache:
         return found
 
     def _decode(self, data: bytes) -> NDArray[np.uint8]:
-        rgb = decode_image(data, self._read.max_pixels).rgb
-        height, width = rgb.shape[:2]
-        scale = self._max_side / max(height, width)
-        if scale >= 1:
-            return np.asarray(rgb, dtype=np.uint8)
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        with decoded_image(data, self._read.max_pixels) as picture:
+            height, width = picture.rgb.shape[:2]
+            scale = self._max_side / max(height, width)
+            if scale >= 1:
+                return picture.rgb
+            size = (max(1, round(width * scale)), max(1, round(height * scale)))
+            return np.asarray(cv2.resize(picture.rgb, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _portions(images: Iterable[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
+    """Images in portions of at most `_AHEAD_BYTES` and one more."""
+    portion: list[tuple[int, bytes]] = []
+    held = 0
+    for row, data in images:
+        portion.append((row, data))
+        held += len(data)
+        if held > _AHEAD_BYTES:
+            yield portion
+            portion, held = [], 0
+    yield portion

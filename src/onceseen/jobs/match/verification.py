@@ -3,9 +3,10 @@
 A first round judges all candidates by their stored features. Doubtful ones are put off: within a component only the
 pairs with a representative matter, so later rounds read just those pictures again (see `proposals`).
 
-Two hops, so that every features file is read once: the shard of a pair's smaller node sends that picture's dossier to
-the shard of the larger one, where the pair is judged. Pictures of doubtful pairs are read again by range, ordered by
-shard and offset, and kept at `verify.max_side` pixels in a small cache.
+Three hops, and no features file is read once for each other shard: the shard of a pair's smaller node sends that
+picture's dossier to the part (`PART_ROWS` rows) of a shard that holds the larger one; there the pair is judged; what
+was found is gathered by shard and written. Parts bound what one worker has to hold of a large shard. Pictures of
+doubtful pairs are read again by range, ordered by shard and offset, and kept at `verify.max_side` pixels in a small cache.
 """
 
 from __future__ import annotations
@@ -17,23 +18,27 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import apache_beam as beam
-import numpy as np
 
 from onceseen.core.config import PipelineConfig
 from onceseen.core.cores import available_cores, one_thread_a_call
 from onceseen.core.ids import name_order
 from onceseen.core.layout import RunLayout
-from onceseen.core.metrics import NAMESPACE, counter
+from onceseen.core.metrics import counter, distribution
 from onceseen.core.records import Shard, node_shard
 from onceseen.jobs.match.evidence import Dossier, rows_of
-from onceseen.jobs.match.judged import write_judged
+from onceseen.jobs.match.judged import judged_blocks, write_judged
 from onceseen.jobs.match.reread import PictureCache
-from onceseen.jobs.match.work import WorkFiles
+from onceseen.jobs.match.work import WorkFiles, runs_of
+from onceseen.jobs.shuffles import Gather, Spread
 from onceseen.jobs.state import read_shards
 from onceseen.neighbors.packing import PAIR, Records, unique_pairs, unpack
 from onceseen.verify import Calibration, Judgement, judge, judge_pixels, load_calibration
 
-DOSSIER_ROWS = 1_024
+PART_ROWS = 512
+"""Rows of a shard whose pairs are judged together: a power of two, so that a node's part is `node // PART_ROWS`."""
+
+DOSSIER_ROWS = 512
+_SEND_ROWS = 8_192
 _REREAD_PAIRS = 256
 
 
@@ -41,7 +46,8 @@ _REREAD_PAIRS = 256
 class VerifyPairs(beam.PTransform):
     """Shards to judged pairs, written by the shard of the larger node.
 
-    Shuffled: about 6 KB for each picture and shard that it has candidates in.
+    Shuffled: about 6 KB for each picture and part that it has candidates in, at most `DOSSIER_ROWS` in an element;
+    gathered for a part: 6 KB for each pair, 3 MB for each candidate that its pictures have on average.
     """
 
     layout: RunLayout
@@ -55,30 +61,32 @@ class VerifyPairs(beam.PTransform):
         """Sends dossiers, judges, writes."""
         return (
             shards
-            | "Spread" >> beam.Reshuffle()
+            | "Spread" >> Spread("match/shards")
             | "SendDossiers" >> beam.FlatMap(send_dossiers, self.layout, self.steps, self.done)
-            | "ByShard" >> beam.GroupByKey()
-            | "Judge" >> beam.ParDo(_JudgeShardFn(self.layout, self.config, self.output, self.look))
+            | "ByPart" >> Gather("match/dossiers")
+            | "Judge" >> beam.ParDo(_JudgePartFn(self.layout, self.config, self.look))
+            | "ByShard" >> Gather("match/judged")
+            | "WriteJudged" >> beam.Map(write_judged, self.layout, self.output)
         )
 
 
 def send_dossiers(
     shard: Shard, layout: RunLayout, steps: Sequence[str], done: Sequence[str]
 ) -> Iterator[tuple[int, tuple[int, bytes, bytes]]]:
-    """A shard's candidate pairs with the dossiers of its own pictures, by the other picture's shard."""
+    """A shard's candidate pairs with the dossiers of its own pictures, by the other picture's part."""
     work = WorkFiles(layout)
     pairs = unique_pairs(work.read_all(steps, shard.number, PAIR))
     pairs = _without(pairs, work.read_all(done, shard.number, PAIR))
     if not len(pairs):
         return
     counter("match/candidate_pairs").inc(len(pairs))
-    dossier = Dossier.load(layout, shard, rows_of(pairs["a"]))
-    others = node_shard(pairs["b"])
-    for other in np.unique(others):
-        mine = pairs[others == other]
-        for start in range(0, len(mine), DOSSIER_ROWS):
-            block = mine[start : start + DOSSIER_ROWS]
-            yield int(other), (shard.number, block.tobytes(), dossier.part(rows_of(block["a"])).to_bytes())
+    for _, near in runs_of(pairs["a"] // _SEND_ROWS):
+        mine = pairs[near]
+        dossier = Dossier.load(layout, shard, rows_of(mine["a"]))
+        for part, places in runs_of(mine["b"] // PART_ROWS):
+            for start in range(0, len(places), DOSSIER_ROWS):
+                block = mine[places[start : start + DOSSIER_ROWS]]
+                yield part, (shard.number, block.tobytes(), dossier.part(rows_of(block["a"])).to_bytes())
 
 
 def _without(pairs: Records, done: Records) -> Records:
@@ -90,13 +98,12 @@ def _without(pairs: Records, done: Records) -> Records:
     return pairs[fresh]
 
 
-class _JudgeShardFn(beam.DoFn):
-    """Judges all candidate pairs whose larger node is in one shard and writes them."""
+class _JudgePartFn(beam.DoFn):
+    """Judges all candidate pairs whose larger node is in one part of a shard."""
 
-    def __init__(self, layout: RunLayout, config: PipelineConfig, output: str, look: bool) -> None:
+    def __init__(self, layout: RunLayout, config: PipelineConfig, look: bool) -> None:
         self._layout = layout
         self._config = config
-        self._output = output
         self._look = look
         self._shards: Mapping[int, Shard] = {}
         self._calibration: Calibration | None = None
@@ -107,15 +114,23 @@ class _JudgeShardFn(beam.DoFn):
         self._shards = {s.number: s for s in read_shards(self._layout)}
         self._calibration = load_calibration(self._config.verify.calibration)
 
-    def process(self, keyed: tuple[int, Iterable[tuple[int, bytes, bytes]]]) -> None:
-        """Judges one shard's pairs."""
-        number, blocks = keyed
+    def process(self, keyed: tuple[int, Iterable[tuple[int, bytes, bytes]]]) -> Iterator[tuple[int, bytes]]:
+        """Judges one part's pairs: blocks of rows, by shard."""
+        part, blocks = keyed
+        number = node_shard(part * PART_ROWS)
         if self._calibration is None:
             raise RuntimeError("setup was not called")
-        shard_judge = _ShardJudge(self._layout, self._config, self._calibration, self._shards, self._look)
-        rows = shard_judge.judge_blocks(self._shards[number], sorted(blocks, key=lambda block: block[:2]))
-        beam.metrics.Metrics.distribution(NAMESPACE, "match/pairs_judged").update(len(rows))
-        write_judged(self._layout, self._output, number, rows)
+        part_judge = _PartJudge(self._layout, self._config, self._calibration, self._shards, self._look)
+        gathered = sorted(blocks, key=_pairs_of_block)
+        distribution("match/dossiers_gathered").update(sum(len(dossier) for _, _, dossier in gathered))
+        rows = part_judge.judge_blocks(self._shards[number], gathered)
+        distribution("match/pairs_judged").update(len(rows))
+        for block in judged_blocks(rows):
+            yield number, block
+
+
+def _pairs_of_block(block: tuple[int, bytes, bytes]) -> tuple[int, bytes]:
+    return block[:2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +145,22 @@ class _Pair:
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """A pair and what was found."""
+    """A pair and what was found, without the dossiers: those are let go block by block."""
 
-    pair: _Pair
+    a: int
+    b: int
+    id_a: str
+    id_b: str
     verdict: Judgement
 
+    @classmethod
+    def of(cls, pair: _Pair, verdict: Judgement) -> _Judged:
+        """What is kept of a pair."""
+        return cls(pair.a, pair.b, pair.left.sample_id(pair.a), pair.right.sample_id(pair.b), verdict)
 
-class _ShardJudge:
-    """Judges pairs of one shard by stored features, then the doubtful ones by their pixels."""
+
+class _PartJudge:
+    """Judges pairs of one part of a shard by stored features, then the doubtful ones by their pixels."""
 
     def __init__(
         self,
@@ -166,19 +189,16 @@ class _ShardJudge:
             for a, b in unpack([packed], PAIR).tolist():
                 pair = _Pair(a, b, left, right)
                 verdict = judge(left.side(a), right.side(b), self._config.verify, self._calibration)
-                if self._look and verdict.doubtful:
-                    doubtful.append((pair, verdict))
-                else:
-                    rows.append(_Judged(pair, verdict))
-            if len(doubtful) >= _REREAD_PAIRS:
-                rows += self._look_again(doubtful)
-                doubtful = []
+                if not (self._look and verdict.doubtful):
+                    rows.append(_Judged.of(pair, verdict))
+                    continue
+                doubtful.append((pair, verdict))
+                if len(doubtful) >= _REREAD_PAIRS:
+                    rows += self._look_again(doubtful)
+                    doubtful = []
         rows += self._look_again(doubtful)
         put_off = self._config.verify.local_features and not self._look
-        return [
-            _row(j.pair, j.verdict, put_off=put_off)
-            for j in _limited(rows, self._config.verify.max_unverified)
-        ]
+        return [_row(j, put_off=put_off) for j in _limited(rows, self._config.verify.max_unverified)]
 
     def _look_again(self, doubtful: Sequence[tuple[_Pair, Judgement]]) -> list[_Judged]:
         """Reads the pictures of doubtful pairs again and judges them by pixels."""
@@ -197,15 +217,16 @@ class _ShardJudge:
 
         with ThreadPoolExecutor(available_cores()) as pool:  # OpenCV releases the interpreter lock
             return [
-                _Judged(pair, found)
+                _Judged.of(pair, found)
                 for (pair, _), found in zip(doubtful, pool.map(judge_one, doubtful), strict=True)
             ]
 
 
-def _row(pair: _Pair, verdict: Judgement, *, put_off: bool) -> dict[str, object]:
+def _row(judged: _Judged, *, put_off: bool) -> dict[str, object]:
     """A judged row, smaller sample id first; a doubtful pair that may yet be looked at is not verified."""
+    verdict = judged.verdict
     doubtful = put_off and verdict.doubtful
-    first, second = (pair.left.sample_id(pair.a), pair.a), (pair.right.sample_id(pair.b), pair.b)
+    first, second = (judged.id_a, judged.a), (judged.id_b, judged.b)
     if name_order(second[0]) < name_order(first[0]):
         first, second, verdict = second, first, verdict.swapped()
     return {
@@ -232,8 +253,8 @@ def _limited(judged: Sequence[_Judged], limit: int) -> list[_Judged]:
     kept = [j for j in judged if j.verdict.verified or j.verdict.doubtful]
     count: Counter[int] = Counter()
     unverified = [j for j in judged if not (j.verdict.verified or j.verdict.doubtful)]
-    for one in sorted(unverified, key=lambda j: (-j.verdict.score, j.pair.a, j.pair.b)):
-        count[one.pair.b] += 1
-        if count[one.pair.b] <= limit:
+    for one in sorted(unverified, key=lambda j: (-j.verdict.score, j.a, j.b)):
+        count[one.b] += 1
+        if count[one.b] <= limit:
             kept.append(one)
-    return sorted(kept, key=lambda j: (j.pair.a, j.pair.b))
+    return sorted(kept, key=lambda j: (j.a, j.b))

@@ -7,14 +7,17 @@ again; the whole directory is cleared when a match job starts and when it is don
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from onceseen.core.files import exists, join, list_files, open_read, remove, write_bytes
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard, node_shard
+from onceseen.jobs.shuffles import portions
 from onceseen.neighbors.packing import Records
 
 
@@ -56,16 +59,42 @@ class WorkFiles:
         remove(self.layout.work_dir())
 
 
+def table_bytes(table: pa.Table) -> bytes:
+    """A table as Arrow IPC bytes."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table.combine_chunks())
+    return bytes(sink.getvalue())
+
+
+def bytes_table(data: bytes) -> pa.Table:
+    """A table from `table_bytes`."""
+    with pa.ipc.open_stream(data) as reader:
+        return reader.read_all()
+
+
 def with_number(shard: Shard) -> tuple[int, Shard]:
     """A shard keyed by its number, to be joined with what is kept by shard."""
     return shard.number, shard
 
 
-def by_shard(records: Records, field: str) -> Iterable[tuple[int, bytes]]:
-    """Splits records by the shard number of a node field, each part as bytes."""
-    numbers = node_shard(records[field])
-    order = np.argsort(numbers, kind="stable")
-    cuts = np.flatnonzero(np.diff(numbers[order])) + 1
-    for part in np.split(order, cuts):
-        if len(part):
-            yield int(numbers[part[0]]), records[part].tobytes()
+def by_shard(records: Records, field: str, beside: int = 0) -> Iterator[tuple[int, bytes]]:
+    """Splits records by the shard number of a node field, each part as blocks of bytes.
+
+    Args:
+        records: Any order; it is kept in each part.
+        field: The node field.
+        beside: Bytes that will travel beside each record.
+    """
+    for number, part in runs_of(node_shard(records[field])):
+        for block in portions(part, records.dtype.itemsize + beside):
+            yield number, records[block].tobytes()
+
+
+def runs_of(values: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """Each distinct value, ascending, with the places that hold it, ascending."""
+    order = np.argsort(values, kind="stable")
+    cuts = np.flatnonzero(np.diff(values[order])) + 1
+    for places in np.split(order, cuts):
+        if len(places):
+            yield int(values[places[0]]), places
