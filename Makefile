@@ -68,12 +68,16 @@ bench: $(STAMPS)/demo ## run the benchmarks one after the other; JSON goes to bu
 	@set -e; for name in $(BENCHMARKS); do echo "onceseen: benchmarks/$$name.py"; \
 	  $(BIN)/python benchmarks/$$name.py > build/bench/$$name.json; cat build/bench/$$name.json; done
 
-constraints: $(STAMPS)/venv ## resolve the ranges of pyproject.toml again and write both constraints files
+constraints: $(STAMPS)/venv ## resolve the ranges of pyproject.toml again and write the constraints files
 	@mkdir -p build
 	@$(TIMED) "resolving the whole test environment" \
 	  $(PIP) install --quiet --dry-run --ignore-installed --report build/resolution.json \
 	  '.[cpu,fetch,gcp,openclip,dev]' setuptools -r infra/lock-extra.txt
 	$(BIN)/python infra/lock.py build/resolution.json .
+	@$(TIMED) "resolving the GPU image" \
+	  $(PIP) install --quiet --dry-run --ignore-installed --report build/resolution-gpu.json \
+	  -c constraints.txt '.[gcp,gpu,openclip]' -r infra/lock-gpu.txt
+	$(BIN)/python infra/lock.py --gpu build/resolution-gpu.json .
 
 install-demo: $(STAMPS)/demo ## only the environment of `make demo`
 

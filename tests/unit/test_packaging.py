@@ -108,6 +108,17 @@ def test_lock_splits_torch_off_and_leaves_out_what_a_cpu_never_loads(tmp_path: P
     assert lines["constraints-torch.txt"] == ["nvidia-cublas==1.0", "torch==1.0"]
 
 
+def test_lock_writes_what_the_gpu_image_adds(tmp_path: Path) -> None:
+    names = ["onceseen", "numpy", "torch", "nvidia-cublas-cu12", "triton"]
+    report = {"install": [{"metadata": {"name": name, "version": "1.0"}} for name in names]}
+    (tmp_path / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    (tmp_path / "constraints.txt").write_text("numpy==1.0\n", encoding="utf-8")
+    command = [sys.executable, ROOT / "infra" / "lock.py", "--gpu", tmp_path / "report.json", tmp_path]
+    subprocess.run(command, check=True)
+    lines = (tmp_path / "constraints-gpu.txt").read_text(encoding="utf-8").splitlines()
+    assert lines[2:] == ["nvidia-cublas-cu12==1.0", "torch==1.0", "triton==1.0"]
+
+
 def test_make_names_the_remedy_when_python_is_missing(tmp_path: Path) -> None:
     command = ["make", "demo", "PYTHON=no-such-python3.11", f"VENV={tmp_path / 'venv'}"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
