@@ -6,15 +6,18 @@ from pathlib import Path
 import pytest
 import yaml
 
+from onceseen.core.accelerator import find_accelerator
 from onceseen.core.config import PipelineConfig
 from onceseen.core.config_io import load_config
+from onceseen.jobs.runner import with_flags
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
 
 
 def test_every_profile_is_there() -> None:
     names = {p.name for p in CONFIGS}
-    assert names >= {"hash-only.yaml", "laion-openclip.yaml", "local-cpu.yaml", "sscd-torchscript.yaml"}
+    local = {"hash-only.yaml", "laion-openclip.yaml", "local-cpu.yaml", "sscd-torchscript.yaml"}
+    assert names >= {*local, "dataflow-cpu.yaml", "dataflow-gpu.yaml", "spark.yaml"}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)
@@ -36,3 +39,17 @@ def test_profile_explains_itself(path: Path) -> None:
 
 def test_local_profile_is_the_defaults() -> None:
     assert load_config(Path(CONFIGS[0]).with_name("local-cpu.yaml")) == PipelineConfig()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)
+def test_beam_knows_the_options_of_a_profile(path: Path) -> None:
+    config = load_config(path).runner
+    assert with_flags(config, []) == config
+
+
+def test_only_extract_gets_the_gpu_of_a_profile() -> None:
+    for path in CONFIGS:
+        runner = load_config(path).runner
+        assert find_accelerator(runner.options_of("match-verify")) is None, path
+        gpu = find_accelerator(runner.options_of("extract"))
+        assert (gpu is not None) == (path.name == "dataflow-gpu.yaml"), path

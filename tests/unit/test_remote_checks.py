@@ -11,13 +11,17 @@ import pytest
 
 from onceseen.cli import main
 from onceseen.core.config import RunnerConfig
+from onceseen.core.config_io import load_config
 from onceseen.jobs import remote_checks
 from onceseen.jobs.checks import CheckError
 from onceseen.jobs.java import find_java
 from onceseen.jobs.remote_checks import check_remote
-from onceseen.jobs.runner import Runner
+from onceseen.jobs.runner import Runner, with_flags
 
-CLOUD = ("project=my-project", "region=europe-west4", "temp_location=gs://bucket/temp")
+ROOT = Path(__file__).resolve().parents[2]
+
+IMAGE = "sdk_container_image=europe-west4-docker.pkg.dev/my-project/onceseen/worker-cpu:0.1.0"
+CLOUD = ("project=my-project", "region=europe-west4", "temp_location=gs://bucket/temp", IMAGE)
 SOURCE, OUTPUT = "gs://bucket/shards", "gs://bucket/run"
 
 
@@ -117,13 +121,13 @@ def test_googles_clients_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> N
         _check("DataflowRunner", *CLOUD, source=SOURCE, output=OUTPUT)
 
 
-@pytest.mark.parametrize("missing", ["project", "region", "temp_location"])
+@pytest.mark.parametrize("missing", ["project", "region", "temp_location", "sdk_container_image"])
 def test_what_dataflow_must_be_told(missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("google.cloud.dataflow", reason="needs onceseen[gcp]")
     monkeypatch.setenv("PATH", str(tmp_path))  # without gcloud, which may know a region
     monkeypatch.delenv("CLOUDSDK_COMPUTE_REGION", raising=False)
-    options = [option for option in CLOUD if not option.startswith(missing)]
-    with pytest.raises(ValueError, match=rf"runner DataflowRunner needs --{missing}=\.\.\., for example"):
+    options = [option for option in CLOUD if not option.startswith(f"{missing}=")]
+    with pytest.raises(ValueError, match=rf"runner DataflowRunner needs --{missing}="):
         _check("DataflowRunner", *options, source=SOURCE, output=OUTPUT)
 
 
@@ -131,6 +135,16 @@ def test_a_place_for_temporaries_on_this_machine() -> None:
     pytest.importorskip("google.cloud.dataflow", reason="needs onceseen[gcp]")
     with pytest.raises(ValueError, match=r"--temp_location is '/tmp'; expected a gs:// path"):
         _check("DataflowRunner", *CLOUD, "temp_location=/tmp", source=SOURCE, output=OUTPUT)
+
+
+def test_a_profile_whose_images_are_not_filled_in() -> None:
+    pytest.importorskip("google.cloud.dataflow", reason="needs onceseen[gcp]")
+    profile = load_config(ROOT / "configs" / "dataflow-gpu.yaml").runner
+    runner = Runner(with_flags(profile, [f"--{option}" for option in CLOUD if option != IMAGE]))
+    with pytest.raises(
+        ValueError, match=r"sdk_container_image=REGION-.*/worker-gpu:0\.1\.0 is no image's name"
+    ):
+        check_remote(runner, [SOURCE], OUTPUT)
 
 
 @pytest.mark.parametrize("runner", ["DataflowRunner", "local"])

@@ -16,6 +16,8 @@ from apache_beam.options.pipeline_options import (
     JobServerOptions,
     PipelineOptions,
     PortableOptions,
+    SetupOptions,
+    WorkerOptions,
 )
 from apache_beam.runners.portability.flink_runner import FlinkJarJobServer
 from apache_beam.runners.portability.job_server import JavaJarJobServer
@@ -34,6 +36,7 @@ _JAR_SERVERS: dict[str, type[JavaJarJobServer]] = {
     "SparkRunner": SparkJarJobServer,
     "FlinkRunner": FlinkJarJobServer,
 }
+_IMAGE = re.compile(r"[a-z0-9.\-]+(:\d+)?(/[a-z0-9._\-]+)*(:[\w.\-]+)?(@sha256:[0-9a-f]{64})?")
 _GOOGLE_CLIENTS = ("google.cloud.dataflow", "google.cloud.storage", "google_auth_httplib2")
 _INSTALL_GCP = "pip install 'onceseen[gcp]'"
 _LOG_IN = (
@@ -145,6 +148,23 @@ def _check_dataflow(runner: Runner, sources: Sequence[str], output: str) -> None
             raise ValueError(
                 f"runner {DATAFLOW} needs --region=..., for example --region=europe-west4: one near the bucket's"
             )
+        _check_image(runner, job)
+
+
+def _check_image(runner: Runner, job: str) -> None:
+    """Dataflow's own image has no Onceseen, and it tells only after minutes that an image is not there."""
+    options = runner.options(job)
+    image = str(options.view_as(WorkerOptions).sdk_container_image or "")
+    setup = options.view_as(SetupOptions)
+    if not image and not (setup.setup_file or setup.extra_packages or setup.requirements_file):
+        raise ValueError(
+            f"runner {DATAFLOW} needs --sdk_container_image=IMAGE, with Onceseen in it: infra/docker builds it"
+        )
+    if image and not _IMAGE.fullmatch(image):
+        raise ValueError(
+            f"sdk_container_image={image} is no image's name: these are in small letters. Put your own region, project "
+            "and so on into it (the config file has it where the command line does not)"
+        )
 
 
 def _has_google_clients() -> bool:
