@@ -125,7 +125,9 @@ def check_workers(layout: RunLayout, shards: Sequence[Shard], runner: Runner) ->
         probe_paths(shards[0], layout)
         return
     try:
-        runner.run("check", lambda p: p | "Probe" >> beam.Create([shards[0]]) | beam.Map(probe_paths, layout))
+        runner.run(
+            "check", lambda p: p | "First" >> beam.Create([shards[0]]) | "Probe" >> beam.Map(probe_paths, layout)
+        )
     except CheckError:
         raise
     except Exception as error:
