@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onceseen.core.config import CellsConfig
-from onceseen.neighbors.cells import assign_coarse, encode, require_faiss, search_cell, train_cells
+from onceseen.neighbors.cells import assign_coarse, encode, search_cell, train_cells
+from onceseen.neighbors.device import require_faiss
 
 COSINE = 0.85
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from pathlib import Path
 
@@ -56,10 +57,26 @@ def test_unknown_model_option_and_key(
     assert "embed.model is 'clip'" in _error(capsys)
     assert dedup(shards, tmp_path / "run", "--set", "embed.model=onnx:nowhere.onnx") == 2
     assert "nowhere.onnx" in _error(capsys)
+    assert dedup(shards, tmp_path / "run", "--set", "cells.device=tpu") == 2
+    assert "cells.device is 'tpu'" in _error(capsys)
     assert dedup(shards, tmp_path / "run", "--no_such_option=1") == 2
     assert "--no_such_option=1" in _error(capsys)
     assert dedup(shards, tmp_path / "run", "--set", "embed.model=none") == 2
     assert "cells.enabled: false" in _error(capsys)
+
+
+@pytest.mark.parametrize("section", ["embed", "cells"])
+def test_a_gpu_that_is_not_there(
+    section: str, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if importlib.util.find_spec("torch") is not None:
+        import torch
+
+        if torch.cuda.is_available():
+            pytest.skip("this machine has a GPU")
+    assert dedup(shards, tmp_path / "run", "--set", f"{section}.device=cuda") == 2
+    assert f"{section}.device is 'cuda', but " in _error(capsys)
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_models_features_and_another_input(

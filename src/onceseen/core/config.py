@@ -204,6 +204,8 @@ class CellsConfig:
         passes: Passes over ranges of cells and bands; 0: worked out from the memory at hand.
         recall_samples: Vectors searched exactly to measure the candidates' recall; 0: not measured.
         seed: Seed of the sample and of k-means.
+        device: Where cells are trained and searched: `cpu`, `cuda` or `auto`; `cuda` fails where there is none, `auto`
+            says what it took. The pairs are the same; centroids trained on a GPU differ in their last bits.
     """
 
     enabled: bool = True
@@ -219,8 +221,10 @@ class CellsConfig:
     passes: int = 0
     recall_samples: int = 256
     seed: int = 20_230_130
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
+        _require(self.device in ("auto", "cpu", "cuda"), "cells.device", self.device, "auto, cpu or cuda")
         for name in ("cell_size", "coarse_probes", "fine_probes", "neighbors", "train_samples", "iterations"):
             _require(getattr(self, name) >= 1, f"cells.{name}", getattr(self, name), "1 or more")
         _require(self.max_cell >= self.cell_size, "cells.max_cell", self.max_cell, "at least cells.cell_size")

@@ -58,7 +58,7 @@ from onceseen.jobs.state import (
     describe_difference,
     fingerprints,
 )
-from onceseen.neighbors import require_faiss
+from onceseen.neighbors import require_faiss, search_device
 from onceseen.shards import list_shards
 
 ShardDone = Callable[[RunLayout, Shard, str], bool]
@@ -166,6 +166,7 @@ def _check_models(config: PipelineConfig, model: EmbedderSpec | None) -> None:
                 "(as configs/hash-only.yaml does) or name a model"
             )
         require_faiss()
+        search_device(config.cells)
 
 
 @dataclass(slots=True)

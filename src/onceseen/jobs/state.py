@@ -66,8 +66,9 @@ _LIBRARIES = (
     "pyarrow",
     "opencv-python-headless",
     "faiss-cpu",
-    "faiss-gpu",
+    "faiss-gpu-cu12",
     "onnxruntime",
+    "onnxruntime-gpu",
     "torch",
 )
 

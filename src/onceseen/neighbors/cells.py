@@ -9,27 +9,35 @@ assignment, so N^1.5 only past 10^9 vectors and near N before.
 Vectors pass the shuffle as int8 codes of their leading principal components. The part that the code leaves out has
 norm `residual`, and by Cauchy-Schwarz cos(x, y) <= code(x).code(y) + residual(x) residual(y): screening by that bound
 loses no pair to the reduction; what passes is scored again from the stored vectors.
+
+`cells.device` moves the work, not the result. FAISS on a GPU trains the centroids, which then differ from the CPU's in
+their last bits: they are kept as a file, which says where it was trained, and all else follows from the file. With the
+same file the pairs are the same, bit for bit: coarse cells are settled in float64 where float32 leaves them in doubt,
+and the products of codes are exact (`neighbors/blocks.py`).
 """
 
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onceseen.core.config import CellsConfig
-from onceseen.neighbors.packing import PAIR, VIEW_FLAG, Records, code_dtype, mix64, pair_records, unique_pairs
+from onceseen.neighbors.blocks import CodeBlocks, code_blocks
+from onceseen.neighbors.device import faiss_gpu, require_faiss, search_device
+from onceseen.neighbors.packing import VIEW_FLAG, Records, code_dtype, mix64
 
 CODE_DIMENSIONS = 224
-ROUNDING = 0.02
-"""What int8 rounding can add to or take from a cosine (measured: under 0.008 at 224 dimensions)."""
 _ASSIGN_BLOCK = 1024
-_SEARCH_BLOCK = 1024
+_ASSIGN_DOUBT = 1e-3
+"""Cosines nearer to each other than this are compared again in float64: float32 errs by 1e-6, TF32 by under 2e-4."""
 _MAX_DEPTH = 6
+_GPU_LOCK = threading.Lock()
+"""Threads of one process take turns on its GPU, so that one coarse cell is in its memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +47,12 @@ class Cells:
     Attributes:
         centroids: (k, d) float32, rows unit L2.
         components: (d, c) float32, orthonormal columns: leading directions of the sample, for codes; c <= 224.
+        trained_on: `cpu` or `cuda`; empty: not known.
     """
 
     centroids: NDArray[np.float32]
     components: NDArray[np.float32]
+    trained_on: str = ""
 
     @property
     def code_dimensions(self) -> int:
@@ -56,20 +66,25 @@ def coarse_count(vectors: int, config: CellsConfig) -> int:
 
 
 def train_cells(sample: NDArray[np.float32], vectors: int, config: CellsConfig) -> Cells:
-    """Trains the coarse level on a sample, on one thread, so that it is the same every time.
+    """Trains the coarse level on a sample, on one thread or on a GPU.
+
+    On the CPU the centroids are the same bits every time; on a GPU their last bits depend on its model and on FAISS's
+    kernels. The cost is 2 n k d flops an iteration: a second for a million vectors, minutes from 10^9 on, and only
+    there does a GPU pay.
 
     Args:
         sample: (n, d) float32, rows unit L2.
         vectors: Number of vectors in all, which sets the number of cells.
-        config: Iterations and seed.
+        config: Iterations, seed and device.
 
     Raises:
         RuntimeError: If FAISS is not installed.
-        ValueError: If the sample is empty.
+        ValueError: If the sample is empty, or `cells.device` is not there.
     """
     if len(sample) == 0:
         raise ValueError("no vectors to train cells on: every picture failed or is blank")
     faiss = require_faiss()
+    device = search_device(config)
     count = min(coarse_count(vectors, config), len(sample))
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
@@ -86,28 +101,13 @@ def train_cells(sample: NDArray[np.float32], vectors: int, config: CellsConfig) 
                 spherical=True,
                 min_points_per_centroid=1,
                 max_points_per_centroid=max(256, len(sample) // count + 1),
+                gpu=1 if device == "cuda" else False,  # how many GPUs
             )
             kmeans.train(sample)
             centroids = kmeans.centroids
     finally:
         faiss.omp_set_num_threads(threads)
-    return Cells(_unit(np.asarray(centroids, dtype=np.float32)), _components(sample))
-
-
-def require_faiss() -> ModuleType:
-    """The faiss module.
-
-    Raises:
-        RuntimeError: If it is not installed, naming the two extras.
-    """
-    try:
-        import faiss
-    except ImportError as error:
-        raise RuntimeError(
-            "faiss is not installed: pip install 'onceseen[cpu]' (faiss-cpu) or 'onceseen[gpu]' (faiss-gpu), "
-            "never both in one environment; or search by hashes only with --config configs/hash-only.yaml"
-        ) from error
-    return faiss
+    return Cells(_unit(np.asarray(centroids, dtype=np.float32)), _components(sample), device)
 
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -125,26 +125,50 @@ def _components(sample: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.ascontiguousarray(vectors[:, ::-1][:, :CODE_DIMENSIONS], dtype=np.float32)
 
 
-def assign_coarse(vectors: NDArray[np.float32], cells: Cells, probes: int) -> NDArray[np.int64]:
-    """Nearest coarse cells of each vector.
+def assign_coarse(
+    vectors: NDArray[np.float32], cells: Cells, probes: int, device: str = "cpu"
+) -> NDArray[np.int64]:
+    """Nearest coarse cells of each vector, the same on every device.
+
+    FAISS finds the nearest in float32. Where the last one taken and the first one left are within `_ASSIGN_DOUBT`,
+    rounding may have swapped them: such vectors, a few in a hundred, are compared with all centroids in float64.
 
     Args:
         vectors: (n, d) float32, rows unit L2.
         cells: The coarse level.
         probes: Cells a vector.
+        device: `cpu` or `cuda`, as `search_device` says.
 
     Returns:
-        (n, min(probes, k)) int64, nearest first. Computed in fixed blocks, so rows do not depend on the runner.
+        (n, min(probes, k)) int64, ascending. Computed in fixed blocks, so rows do not depend on the runner.
     """
-    faiss = require_faiss()
     probes = min(probes, len(cells.centroids))
+    wide = cells.centroids.astype(np.float64)
     out = np.empty((len(vectors), probes), dtype=np.int64)
     for start in range(0, len(vectors), _ASSIGN_BLOCK):
         block = np.ascontiguousarray(vectors[start : start + _ASSIGN_BLOCK])
-        out[start : start + len(block)] = faiss.knn(
-            block, cells.centroids, probes, metric=faiss.METRIC_INNER_PRODUCT
-        )[1]
+        cosine, found = _nearest(block, cells.centroids, min(probes + 1, len(wide)), device)
+        chosen = found[:, :probes]
+        if probes < len(wide):
+            doubtful = np.flatnonzero(cosine[:, probes - 1] - cosine[:, probes] < _ASSIGN_DOUBT)
+            exact = np.round(block[doubtful].astype(np.float64) @ wide.T, 9)
+            chosen[doubtful] = np.argsort(-exact, axis=1, kind="stable")[:, :probes]
+        out[start : start + len(block)] = np.sort(chosen, axis=1)
     return out
+
+
+def _nearest(
+    queries: NDArray[np.float32], base: NDArray[np.float32], count: int, device: str
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """(cosines, indices) of the nearest, by FAISS; nearest first."""
+    faiss = require_faiss()
+    metric = faiss.METRIC_INNER_PRODUCT
+    if device == "cpu":
+        found = faiss.knn(queries, base, count, metric=metric)
+    else:
+        with _GPU_LOCK:
+            found = faiss.knn_gpu(faiss_gpu(), queries, base, count, metric=metric)
+    return found[0], found[1]
 
 
 def encode(
@@ -177,29 +201,31 @@ def search_cell(records: Records, config: CellsConfig) -> Records:
 
     Args:
         records: Array of `code_dtype(c)`, any order.
-        config: Cell sizes, probes and the least cosine.
+        config: Cell sizes, probes, the least cosine and the device.
 
     Returns:
         `PAIR` array of distinct nodes whose cosine may reach `min_cosine`: each vector with at most `neighbors`
-        others of each fine cell. Time O(n * fine_probes^2 * cell_size * c).
+        others of each fine cell. Time O(n * fine_probes^2 * cell_size * c). The same on every device.
+
+    Raises:
+        ValueError: If `cells.device` is not there.
     """
+    device = search_device(config)
     ordered = records[np.lexsort((records["flags"] & VIEW_FLAG, records["node"]))]
-    vectors = ordered["code"].astype(np.float32) * ordered["scale"][:, None]
-    found = [
-        _search_exactly(ordered, vectors, members, config)
-        for members in _fine_cells(ordered, vectors, np.arange(len(ordered)), config, 0)
-    ]
-    return unique_pairs(np.concatenate(found)) if found else np.empty(0, dtype=PAIR)
+    if device == "cpu":
+        return _search(ordered, code_blocks(ordered, device), config)
+    with _GPU_LOCK:
+        return _search(ordered, code_blocks(ordered, device), config)
+
+
+def _search(ordered: Records, blocks: CodeBlocks, config: CellsConfig) -> Records:
+    return blocks.near_pairs(_fine_cells(ordered, blocks, np.arange(len(ordered)), config, 0), config)
 
 
 def _fine_cells(
-    records: Records,
-    vectors: NDArray[np.float32],
-    members: NDArray[np.int64],
-    config: CellsConfig,
-    depth: int,
+    records: Records, blocks: CodeBlocks, members: NDArray[np.int64], config: CellsConfig, depth: int
 ) -> Iterator[NDArray[np.int64]]:
-    """Index arrays of fine cells, each at most `max_cell` long."""
+    """Ascending index arrays of fine cells, each at most `max_cell` long."""
     if len(members) <= config.cell_size or (depth > 0 and len(members) <= config.max_cell):
         yield members
         return
@@ -211,40 +237,10 @@ def _fine_cells(
     count = max(2, len(members) // config.cell_size)
     salted = mix64(records["node"][members] * 4 + records["flags"][members], depth)
     seeds = members[np.argsort(salted, kind="stable")[:count]]
-    faiss = require_faiss()
-    nearest = faiss.knn(
-        np.ascontiguousarray(vectors[members]),
-        np.ascontiguousarray(vectors[seeds]),
-        min(config.fine_probes if depth == 0 else 2, count),
-        metric=faiss.METRIC_INNER_PRODUCT,
-    )[1]
+    nearest = blocks.nearest_seeds(members, seeds, min(config.fine_probes if depth == 0 else 2, count))
     cell = nearest.T.ravel()
     order = np.argsort(cell, kind="stable")
     cuts = np.flatnonzero(np.diff(cell[order])) + 1
     for part in np.split(order % len(members), cuts):
         if len(part) > 1:
-            yield from _fine_cells(records, vectors, members[np.sort(part)], config, depth + 1)
-
-
-def _search_exactly(
-    records: Records, vectors: NDArray[np.float32], members: NDArray[np.int64], config: CellsConfig
-) -> Records:
-    """Pairs of one fine cell whose cosine may reach the least one."""
-    part, residual, nodes = vectors[members], records["residual"][members], records["node"][members]
-    left: list[NDArray[np.int64]] = []
-    right: list[NDArray[np.int64]] = []
-    for start in range(0, len(members), _SEARCH_BLOCK):
-        block = slice(start, start + _SEARCH_BLOCK)
-        bound = part[block] @ part.T
-        bound += np.outer(residual[block], residual)
-        bound[nodes[block, None] == nodes[None, :]] = -2
-        near = bound >= config.min_cosine - ROUNDING
-        if len(members) > config.neighbors:
-            cut = np.partition(bound, len(members) - config.neighbors, axis=1)[
-                :, len(members) - config.neighbors
-            ]
-            near &= bound >= cut[:, None]
-        i, j = np.nonzero(near)
-        left.append(nodes[block][i])
-        right.append(nodes[j])
-    return pair_records(np.concatenate(left), np.concatenate(right))
+            yield from _fine_cells(records, blocks, members[np.sort(part)], config, depth + 1)

@@ -23,6 +23,7 @@ from onceseen.jobs.match.work import WorkFiles, by_shard
 from onceseen.jobs.shuffles import Gather, Spread, portions
 from onceseen.neighbors.bands import band_positions, band_values, search_band
 from onceseen.neighbors.cells import assign_coarse, encode, search_cell
+from onceseen.neighbors.device import search_device
 from onceseen.neighbors.packing import PAIR, SIGNATURE, code_dtype, unique_pairs, unpack
 
 Key = tuple[str, int, int]
@@ -98,7 +99,8 @@ def _cell_blocks(
 ) -> Iterator[tuple[Key, bytes]]:
     cells = read_cells(layout.centroids())
     regions = vector_regions(layout, shard)
-    coarse = assign_coarse(regions.vectors, cells, config.cells.coarse_probes)
+    device = search_device(config.cells)
+    coarse = assign_coarse(regions.vectors, cells, config.cells.coarse_probes, device)
     codes = encode(regions.vectors, regions.nodes, regions.flags, cells)
     for cell in np.unique(coarse):
         if part.takes(int(cell)):

@@ -27,10 +27,11 @@ def make_cells(layout: RunLayout, shards: Sequence[Shard], pictures: int, config
         layout: The run.
         shards: All shards.
         pictures: Judged pictures in all, which set the number of cells.
-        config: Sample size and seed.
+        config: Sample size, seed and device.
 
     Raises:
-        ValueError: If `cells.centroids` is not a file of cells of the embeddings' dimension.
+        ValueError: If `cells.centroids` is not a file of cells of the embeddings' dimension, or `cells.device` is not
+            there.
     """
     if config.centroids:
         cells = read_cells(config.centroids)
@@ -44,7 +45,12 @@ def make_cells(layout: RunLayout, shards: Sequence[Shard], pictures: int, config
         sample, _ = sample_vectors(layout, shards, config.train_samples, config.seed)
         cells = train_cells(sample, pictures, config)
     write_cells(layout.centroids(), cells)
-    _log.info("cells: %d coarse, codes of %d bytes", len(cells.centroids), cells.code_dimensions)
+    _log.info(
+        "cells: %d coarse, trained on %s, codes of %d bytes",
+        len(cells.centroids),
+        cells.trained_on or "an unknown device",
+        cells.code_dimensions,
+    )
     return cells
 
 
@@ -76,9 +82,14 @@ def sample_vectors(
 
 
 def write_cells(path: str, cells: Cells) -> None:
-    """Keeps cells as an .npz file."""
+    """Keeps cells as an .npz file, which says what they were trained on."""
     buffer = io.BytesIO()
-    np.savez(buffer, centroids=cells.centroids, components=cells.components)
+    np.savez(
+        buffer,
+        centroids=cells.centroids,
+        components=cells.components,
+        trained_on=np.array(cells.trained_on, dtype=np.str_),
+    )
     write_bytes(path, buffer.getvalue())
 
 
@@ -90,7 +101,9 @@ def read_cells(path: str) -> Cells:
     """
     try:
         with open_read(path) as stream, np.load(io.BytesIO(stream.read()), allow_pickle=False) as stored:
-            return Cells(stored["centroids"].astype(np.float32), stored["components"].astype(np.float32))
+            trained_on = str(stored["trained_on"]) if "trained_on" in stored else ""
+            centroids, components = (stored[name].astype(np.float32) for name in ("centroids", "components"))
+            return Cells(centroids, components, trained_on)
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(
             f"{path} is not a file of cells (.npz with centroids and components): {error}"
