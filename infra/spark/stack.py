@@ -3,7 +3,7 @@
     python infra/spark/stack.py --jars build/spark/jars -- onceseen dedup SHARDS --output RUN
     python infra/spark/stack.py --jars build/spark/jars --workers 2 -- onceseen dedup SHARDS --output RUN
 
-Started are Beam's job server and Beam's pool of Python workers (environment EXTERNAL: the workers are processes of
+Started are Beam's job server and Onceseen's pool of Python workers (environment EXTERNAL: the workers are processes of
 their own, all that they run is pickled and sent), and with --workers a standalone cluster of one master and so many
 workers, else Spark runs inside the job server. The flags that lead a Beam job there are appended to the command.
 Logs lie beside the jars, in logs/.
@@ -21,6 +21,7 @@ import socket
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,8 @@ _OPENED = [
     "sun.util.calendar",
 ]
 _START_SECONDS = 90.0
+_WORKER_IDLE_MS = 10_000
+"""How long a Python worker waits for its job's next task; at 0 every task starts one of its own."""
 _log = logging.getLogger("stack")
 
 
@@ -126,9 +129,8 @@ def running_stack(parts: Parts, workers: int) -> Iterator[list[str]]:
             master = _start_cluster(parts, workers, processes)
             properties = _executor_properties(parts)
         pool, job, artifacts = (_free_port() for _ in range(3))
-        environment = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
-        pool_command = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main"]
-        _start(parts, "worker-pool", [*pool_command, f"--service_port={pool}"], pool, processes, environment)
+        command = [sys.executable, "-m", "onceseen.jobs.worker_pool", f"--port={pool}"]
+        _start(parts, "worker-pool", command, pool, processes)
         server = parts.java_command(
             "org.apache.beam.runners.spark.SparkJobServerDriver",
             [
@@ -147,7 +149,17 @@ def running_stack(parts: Parts, workers: int) -> Iterator[list[str]]:
             f"--job_endpoint={HOST}:{job}",
             "--environment_type=EXTERNAL",
             f"--environment_config={HOST}:{pool}",
+            f"--environment_cache_millis={_WORKER_IDLE_MS}",
+            # without the option every jar of the class path is sent with every job, and the executors have them all
+            f"--files_to_stage={_empty_jar(parts)}",
         ]
+
+
+def _empty_jar(parts: Parts) -> Path:
+    path = parts.logs.parent / "nothing.jar"
+    with zipfile.ZipFile(path, "w") as jar:
+        jar.writestr("META-INF/MANIFEST.MF", "Manifest-Version: 1.0\n")
+    return path.resolve()
 
 
 def _start_cluster(parts: Parts, workers: int, processes: contextlib.ExitStack) -> str:
