@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from cloud_storage import cloud_storage
 from onceseen.cli import main
 from onceseen.core.config import RunnerConfig
 from onceseen.core.config_io import load_config
@@ -171,21 +171,8 @@ def test_credentials_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.fixture
 def storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A real server that speaks the API of Cloud Storage, with one bucket, `bucket`; nobody asks for credentials."""
-    emulator = pytest.importorskip("gcp_storage_emulator.server", reason="needs gcp-storage-emulator")
-    pytest.importorskip("google.cloud.storage", reason="needs onceseen[gcp]")
-    from apache_beam.internal.gcp import auth
-
-    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
-    monkeypatch.setattr(auth._Credentials, "_credentials_init", True)
-    server = emulator.create_server("127.0.0.1", port, in_memory=True, default_bucket="bucket")
-    server.start()
-    try:
+    with cloud_storage(monkeypatch):
         yield
-    finally:
-        server.stop()
 
 
 @pytest.mark.usefixtures("storage")
