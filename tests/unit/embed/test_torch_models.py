@@ -17,15 +17,11 @@ from onceseen.core.failures import FailureReason, SampleError
 from onceseen.embed import Embedder, check_device, describe_embedder, embed_padded, load_embedder
 from onceseen.embed.torch_device import TorchForward
 from onceseen.embed.vectors import unit_rows
+from tiny_clip import TINY_CLIP, save_tiny_clip, seeded
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'onceseen[openclip]'")
 
 PICTURES = np.random.default_rng(7).integers(0, 256, (5, 40, 60, 3), dtype=np.uint8)
-TINY_CLIP = {
-    "embed_dim": 24,
-    "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
-    "text_cfg": {"context_length": 8, "vocab_size": 64, "width": 32, "heads": 2, "layers": 1},
-}
 
 
 def _load(model: str, **fields: Any) -> Embedder:
@@ -50,18 +46,10 @@ def _check_contract(embedder: Embedder) -> None:
     np.testing.assert_allclose(alone, vectors, atol=1e-5)
 
 
-def _seeded(module: Any) -> Any:
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
-    return module.eval()
-
-
 @pytest.fixture
 def script(tmp_path: Path) -> tuple[str, Any]:
     """A scripted network of two convolutions, 10-d, and the network itself."""
-    network = _seeded(
+    network = seeded(
         torch.nn.Sequential(
             torch.nn.Conv2d(3, 8, 3, stride=2, padding=1),
             torch.nn.ReLU(),
@@ -180,13 +168,8 @@ def test_torch_out_of_memory_of_one_picture_is_a_dead_letter() -> None:
 @pytest.fixture
 def clip(tmp_path: Path) -> tuple[Any, Path]:
     """open_clip with a tiny architecture registered, and its checkpoint on disk."""
-    open_clip = pytest.importorskip("open_clip", reason="open_clip is not installed: the openclip extra")
-    (tmp_path / "tiny-vit-8.json").write_text(json.dumps(TINY_CLIP))
-    open_clip.add_model_config(tmp_path / "tiny-vit-8.json")
-    model = _seeded(open_clip.create_model("tiny-vit-8"))
-    checkpoint = tmp_path / "tiny.pt"
-    torch.save(model.state_dict(), checkpoint)
-    return model, checkpoint
+    pytest.importorskip("open_clip", reason="open_clip is not installed: the openclip extra")
+    return save_tiny_clip(tmp_path)
 
 
 def test_openclip_with_a_local_checkpoint(clip: tuple[Any, Path]) -> None:
