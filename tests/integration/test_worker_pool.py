@@ -96,10 +96,10 @@ def _lives(pid: int) -> bool:
         return False
 
 
-def test_a_port_that_is_taken_is_named(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_port_that_is_taken_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         assert main(["--port", str(port)]) == 2
-    assert f"cannot listen on 127.0.0.1:{port}" in caplog.text
+    assert f"cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err

@@ -163,7 +163,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="address to listen on. Whoever reaches it can run code here: open it to the runner's machines only",
     )
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s worker pool: %(message)s", stream=sys.stderr)
+    # force: Beam, as it is imported, sets logging up for warnings alone
+    form = "%(asctime)s worker pool: %(message)s"
+    logging.basicConfig(level=logging.INFO, format=form, stream=sys.stderr, force=True)
     stopped = threading.Event()
 
     def stop(*_: Any) -> None:
