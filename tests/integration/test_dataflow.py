@@ -5,7 +5,9 @@ Cloud Storage and Dataflow are servers on this machine; machines, GPUs and image
 
 from __future__ import annotations
 
+import json
 import re
+import runpy
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -159,3 +161,41 @@ def test_pictures_stay_in_the_step_that_reads_them(
     assert not [name for name, step in steps.items() if outputs & set(step.inputs.values())]
     groupings = [name for name, step in steps.items() if step.spec.urn == "beam:transform:group_by_key:v1"]
     assert all("/Spread/" in name for name in groupings), "shard descriptions alone are shuffled"
+
+
+@pytest.mark.usefixtures("bucket")
+def test_a_flex_template_stages_extract_and_nothing_else(
+    demo: Path, tmp_path: Path, service: DataflowService, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the launcher of a Flex Template starts the script: named parameters, and a place for the job's description."""
+    _put_shards(demo, tmp_path / "shards", "00000")
+    script = runpy.run_path(str(CONFIGS.parent / "pipelines" / "dedup.py"))
+    arguments = [
+        "--runner=DataflowRunner",
+        "--project=my-project",
+        "--region=europe-west4",
+        "--job_name=someone-s-job",
+        "--temp_location=gs://bucket/temp",
+        "--staging_location=gs://bucket/staging",
+        "--template_location=gs://bucket/launches/job_object",
+        "--sources=gs://bucket/shards",
+        "--output=gs://bucket/run",
+        f"--config={CONFIGS / 'dataflow-cpu.yaml'}",
+        "--settings=embed.model=none; cells.enabled=false; verify.local_features=false; verify.rounds=0",
+        f"--sdk_container_image={CPU_IMAGE}",
+        f"--dataflow_endpoint={service.endpoint}",
+    ]
+    command = script["command_line"](arguments)
+    assert command[0] == "gs://bucket/shards"
+    assert main(["dedup", *command]) == 0
+    assert "run the same command without --template_location" in capsys.readouterr().out
+    assert not service.jobs, "the service's launcher starts the job, not the script"
+    staged = json.loads(download("launches")["job_object"])
+    assert staged["name"] == "someone-s-job-extract"
+    # the service starts it, and the same command without --template_location does the rest
+    service.take(staged)
+    assert main(["dedup", *(a for a in command if "template_location" not in a)]) == 0
+    assert [job.name for job in service.jobs].count("someone-s-job-extract") == 1
+    assert {name.partition("/")[0] for name in download("run")} >= {"features", "verdicts", "shards"}
+    assert main(["dedup", *command, "--set=verify.min_score=0.6", "--redo=match"]) == 2
+    assert "is for the extract job alone" in capsys.readouterr().err

@@ -75,23 +75,26 @@ def run(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from onceseen.jobs.dedup import DedupRequest, run_dedup
-    from onceseen.jobs.runner import with_flags
+    from onceseen.jobs.runner import TemplateStagedError, with_flags
 
     config = load_config(args.config, args.overrides)
     config = replace(config, runner=with_flags(config.runner, args.beam_options))
-    result = run_dedup(
-        DedupRequest(
-            sources=tuple(args.sources),
-            output=args.output,
-            config=config,
-            dry_run=args.dry_run,
-            decisions=args.decisions,
-            features=args.features,
-            redo=args.redo,
-            overwrite=args.overwrite,
-            quiet=args.quiet,
-        )
+    request = DedupRequest(
+        sources=tuple(args.sources),
+        output=args.output,
+        config=config,
+        dry_run=args.dry_run,
+        decisions=args.decisions,
+        features=args.features,
+        redo=args.redo,
+        overwrite=args.overwrite,
+        quiet=args.quiet,
     )
+    try:
+        result = run_dedup(request)
+    except TemplateStagedError as staged:
+        print(staged)
+        return 0
     summary = result.summary
     if not result.worked:
         print(f"{result.layout.root}: done already, with this input and config; nothing to do")

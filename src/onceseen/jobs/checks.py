@@ -121,7 +121,7 @@ def check_workers(layout: RunLayout, shards: Sequence[Shard], runner: Runner) ->
     Raises:
         CheckError: If a worker cannot, for example because a path is local and the worker is elsewhere.
     """
-    if runner.in_process:
+    if runner.in_process or runner.template:  # where a template is made, no job is run
         probe_paths(shards[0], layout)
         return
     try:

@@ -303,7 +303,8 @@ class _Dedup:
         left = undone(self.shards, lambda s: extract_done(self.layout, s, self.prints.extract))
         check_disk(self.layout, extract=left, rewrite=self.shards, dry_run=self.request.dry_run)
         state.mark("extract", RUNNING, self.prints.extract)  # workers read the input listing from run.json
-        check_workers(self.layout, self.shards, self.runner)
+        if left:
+            check_workers(self.layout, left, self.runner)
 
     def _extract(self, state: RunState) -> None:
         transform = ExtractShards(self.request.config, self.layout, self.prints.extract)
@@ -358,8 +359,10 @@ class _Dedup:
 
         self._say(name)
         left = undone(self.shards, is_done)
+        graph = over_shards(self.layout, left, [Step(type(transform).__name__, transform)])
         with self._timed(name), self._bar(name, left, is_done):
-            self.runner.run(name, over_shards(self.layout, left, [Step(type(transform).__name__, transform)]))
+            if left:  # all may be done: by a job of another launcher's, or before a kill
+                self.runner.run(name, graph)
         missing = undone(left, is_done)
         if missing:
             raise JobError(

@@ -18,7 +18,7 @@ from apache_beam.options.pipeline_options import _BeamArgumentParser as BeamArgu
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner, create_runner
 
-from onceseen.core.config import RunnerConfig
+from onceseen.core.config import EXTRACT, RunnerConfig
 
 LOCAL_NAMES = ("local", "DirectRunner", "FnApiRunner", "InProcessRunner")
 _log = logging.getLogger(__name__)
@@ -26,6 +26,10 @@ _log = logging.getLogger(__name__)
 
 class JobError(RuntimeError):
     """A job failed; the message names the job, the cause and what to do."""
+
+
+class TemplateStagedError(Exception):
+    """Nothing ran, as asked: `--template_location` had the graph kept for Dataflow to start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,12 @@ class Runner:
     def in_process(self) -> bool:
         """Whether the workers are threads of this very process."""
         return self.is_local and self.config.workers <= 1
+
+    @property
+    def template(self) -> str:
+        """Where Dataflow's graph of the extract job is kept instead of run; empty: it is run."""
+        given = [o.partition("=")[2] for o in self.config.options if o.startswith("template_location=")]
+        return given[-1] if given else ""
 
     def check_name(self) -> None:
         """Looks the runner up by name.
@@ -93,11 +103,22 @@ class Runner:
 
         Raises:
             JobError: If the job does not end in state DONE.
+            TemplateStagedError: Instead of running extract, where `--template_location` is given.
+            ValueError: If it is given and the job is another: a template is of one job.
         """
+        if self.template and name != EXTRACT:
+            raise ValueError(
+                f"--template_location is for the extract job alone, and {name} is what is to be done: run without it"
+            )
         runner: PipelineRunner | None = FnApiRunner() if self.is_local else None
         pipeline = beam.Pipeline(runner=runner, options=self.options(name, light=light))
         build(pipeline)
         result = pipeline.run()
+        if self.template:
+            raise TemplateStagedError(
+                f"{self.template}: the extract job's graph, for Dataflow to start. When that job is done, run the same "
+                "command without --template_location: match and rewrite follow"
+            )
         state = result.wait_until_finish()
         if state != "DONE":
             raise JobError(f"job {name} ended in state {state}; the runner's log has the cause")
