@@ -1,6 +1,7 @@
 """Resident memory of extract and rewrite against the number of images: bounded by a shard's blocks, not by the set.
 
     python benchmarks/memory.py [--photos examples/photos] [--shards N] [--samples M] [--times T] [--model]
+    python benchmarks/memory.py --large 2000 [--threads 16] [--model]
 
 Both jobs run as `onceseen dedup` runs them, on the in-process runner, each in a fresh process:
 
@@ -13,6 +14,9 @@ resident set when the job began, and `growth_mb_per_1000_images`: what the peak 
 larger one, beside the size of the images themselves. `by_shards` shows that the number of images does not matter.
 Within one shard, extract grows until its memo of the last 8,192 distinct images is full (6 KB each), and rewrite by
 the shard's verdicts (1 to 2 KB a sample).
+
+`--large MB` instead runs `onceseen dedup` over one shard of so many MB, of each of `KINDS`: the peak of resident memory
+in each job, and in all. Every tenth picture is a copy of the one before it.
 """
 
 from __future__ import annotations
@@ -20,34 +24,69 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import logging
 import platform
 import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from onceseen.core.config import EmbedConfig, PipelineConfig
+from onceseen.core.config import CellsConfig, EmbedConfig, FingerprintConfig, PipelineConfig
 from onceseen.core.features import read_features
 from onceseen.core.files import write_table
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard
 from onceseen.core.schemas import VERDICTS
+from onceseen.jobs.dedup import DedupRequest, run_dedup
 from onceseen.jobs.extract_job import ExtractShards
+from onceseen.jobs.graphs import Step, over_shards
 from onceseen.jobs.rewrite_job import WriteDedupedShards
-from onceseen.jobs.runner import Runner, over_shards
+from onceseen.jobs.runner import Runner
+from onceseen.jobs.state import RUNNING, RunState
 from onceseen.shards import list_shards
 
 SIDE = 160
 FINGERPRINT = "benchmark"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a large shard is made of.
+
+    Attributes:
+        height: Of its pictures, in pixels.
+        width: Of its pictures, in pixels.
+        extension: `.jpg`, or `.png`, which has many bytes a pixel.
+        beside: Bytes of a member beside each picture that is no picture.
+        parquet: Whether it is a parquet file, in row groups of half of it.
+        page_rows: Rows of one page of a parquet file, the least that can be read of it; 1,024 is pyarrow's own.
+    """
+
+    height: int
+    width: int
+    extension: str = ".jpg"
+    beside: int = 0
+    parquet: bool = False
+    page_rows: int = 1024
+
+
+KINDS = {
+    "large pictures": Kind(3000, 4000),
+    "many pictures": Kind(480, 640),
+    "other members": Kind(480, 640, beside=64_000_000),
+    "parquet": Kind(480, 640, parquet=True),
+    "parquet, small pages": Kind(3000, 4000, parquet=True, page_rows=1),
+}
 
 
 def make_shards(photos: Path, target: Path, shards: int, samples: int) -> float:
@@ -87,6 +126,65 @@ def _encode(image: NDArray[np.uint8], version: int) -> bytes:
     return data[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + data[2:]
 
 
+def make_large_shard(kind: Kind, target: Path, megabytes: float) -> int:
+    """Writes one shard of pictures as noisy as film, every tenth a copy of the one before. Returns their number."""
+    target.mkdir(parents=True)
+    rows = _large_rows(kind, megabytes * 1e6)
+    if kind.parquet:
+        return _write_parquet(rows, target / "00000.parquet", megabytes * 1e6 / 2, kind.page_rows)
+    count = 0
+    with tarfile.open(target / "00000.tar", "w") as tar:
+        for count, members in enumerate(rows, 1):
+            for name, data in members.items():
+                info = tarfile.TarInfo(f"{count:06d}{name}")
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    return count
+
+
+def _large_rows(kind: Kind, total: float) -> Iterator[dict[str, bytes]]:
+    """Members by extension, until there are `total` bytes."""
+    rng = np.random.default_rng(1)
+    grain = rng.integers(0, 60, (kind.height, kind.width, 3), np.uint8)
+    size = (kind.width, kind.height)
+    written = number = 0
+    image = grain
+    while written < total:
+        quality = 93
+        if number % 10 == 9:
+            quality = 88
+        else:
+            scene = cv2.resize(
+                rng.integers(0, 196, (9, 12, 3), np.uint8), size, interpolation=cv2.INTER_CUBIC
+            )
+            image = cv2.add(scene, np.roll(grain, number * 37, axis=1))
+        options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_PNG_COMPRESSION, 0]
+        members = {kind.extension: cv2.imencode(kind.extension, image, options)[1].tobytes()}
+        if kind.beside:
+            members[".npy"] = rng.bytes(kind.beside)
+        written += sum(map(len, members.values()))
+        number += 1
+        yield members
+
+
+def _write_parquet(rows: Iterator[dict[str, bytes]], path: Path, group_bytes: float, page_rows: int) -> int:
+    schema = pa.schema([("key", pa.string()), ("image", pa.binary())])
+    count = held = 0
+    group: list[dict[str, object]] = []
+    options = {"compression": "none", "use_dictionary": False, "write_batch_size": page_rows}
+    with pq.ParquetWriter(path, schema, **options) as writer:
+        for members in rows:
+            (data,) = members.values()
+            group.append({"key": f"{count:06d}", "image": data})
+            count, held = count + 1, held + len(data)
+            if held > group_bytes:
+                writer.write_table(pa.Table.from_pylist(group, schema=schema))
+                group, held = [], 0
+        if group:
+            writer.write_table(pa.Table.from_pylist(group, schema=schema))
+    return count
+
+
 def write_verdicts(layout: RunLayout, shard: Shard) -> None:
     """Verdicts for a shard's features: every third sample is dropped for the one before it."""
     found = read_features(layout, shard.name, ["sample_id", "key"]).to_pylist()
@@ -114,9 +212,46 @@ def write_verdicts(layout: RunLayout, shard: Shard) -> None:
     write_table(layout.verdicts(shard.name), pa.Table.from_pylist(rows, schema=VERDICTS))
 
 
-def run_job(job: str, source: Path, run: Path, model: str) -> dict[str, float]:
+class _PeakOfStep(logging.Handler):
+    """Reads the peak at each step that a run names, and begins a new one."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.peaks: dict[str, float] = {}
+        self._step = "start"
+
+    def emit(self, record: logging.LogRecord) -> None:
+        peak = _status_mb("VmHWM")
+        self.peaks[self._step] = max(peak, self.peaks.get(self._step, 0))
+        self._step = record.getMessage()
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+
+
+def run_all(source: Path, run: Path, model: str, threads: int) -> dict[str, Any]:
+    """Runs `onceseen dedup` in this process. Returns MB at the peak of each step."""
+    config = replace(
+        PipelineConfig(),
+        embed=EmbedConfig(model=model),
+        cells=CellsConfig(enabled=model != "none"),
+        fingerprint=FingerprintConfig(threads=threads),
+    )
+    peaks = _PeakOfStep()
+    log = logging.getLogger("onceseen.jobs.dedup")
+    log.setLevel(logging.INFO)
+    log.addHandler(peaks)
+    done = run_dedup(DedupRequest((str(source),), str(run), config, quiet=True))
+    log.info("end")
+    counts = {name: done.summary[name] for name in ("read", "kept", "dropped", "failed")}
+    return {**counts, "peak_mb": max(peaks.peaks.values()), "peak_mb_by_step": peaks.peaks}
+
+
+def run_job(job: str, source: Path, run: Path, model: str, threads: int) -> dict[str, Any]:
     """Runs one job over all shards in this process. Returns MB resident before it, and at its peak."""
-    config = replace(PipelineConfig(), embed=EmbedConfig(model=model))
+    if job == "dedup":
+        return run_all(source, run, model, threads)
+    config = replace(
+        PipelineConfig(), embed=EmbedConfig(model=model), fingerprint=FingerprintConfig(threads=threads)
+    )
     layout = RunLayout(str(run))
     shards = list_shards([str(source)], config.read)
     if job == "rewrite":
@@ -124,7 +259,8 @@ def run_job(job: str, source: Path, run: Path, model: str) -> dict[str, float]:
     else:
         transform = ExtractShards(config, layout, FINGERPRINT)
     before = _status_mb("VmRSS")
-    Runner(config.runner).run(job, over_shards(shards, transform))
+    RunState.start(layout, shards, config, None).mark(job, RUNNING, FINGERPRINT)
+    Runner(config.runner).run(job, over_shards(layout, shards, [Step(job, transform)]))
     return {"before_mb": before, "peak_mb": _status_mb("VmHWM")}
 
 
@@ -135,13 +271,13 @@ def _status_mb(field: str) -> float:
     raise ValueError(f"/proc/self/status has no {field}: this benchmark needs Linux")
 
 
-def run_alone(job: str, source: Path, run: Path, model: str) -> dict[str, float]:
+def run_alone(job: str, source: Path, run: Path, model: str, threads: int = 0) -> dict[str, Any]:
     """`run_job` in a fresh process."""
-    command = [sys.executable, __file__, "--child", job, str(source), str(run), model]
+    command = [sys.executable, __file__, "--child", job, str(source), str(run), model, str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{job} over {source} failed:\n{done.stderr[-4000:]}")
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
@@ -168,11 +304,24 @@ def measure(
     return report, image_mb
 
 
+def measure_large(
+    root: Path, kinds: Sequence[str], megabytes: float, model: str, threads: int
+) -> dict[str, Any]:
+    """A run over one large shard of each kind; a kind's files are removed before the next one's are made."""
+    report: dict[str, Any] = {"megabytes": megabytes, "threads": threads}
+    for name in map(str.strip, kinds):
+        with tempfile.TemporaryDirectory(dir=root) as directory:
+            place = Path(directory)
+            make_large_shard(KINDS[name], place / "input", megabytes)
+            report[name] = run_alone("dedup", place / "input", place / "run", model, threads)
+    return report
+
+
 def main() -> None:
     """Parses the arguments, measures, prints."""
     if sys.argv[1:2] == ["--child"]:
-        job, source, run, model = sys.argv[2:6]
-        sys.stdout.write(json.dumps(run_job(job, Path(source), Path(run), model)) + "\n")
+        job, source, run, model, threads = sys.argv[2:7]
+        sys.stdout.write(json.dumps(run_job(job, Path(source), Path(run), model, int(threads))) + "\n")
         return
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -181,6 +330,9 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=8)
     parser.add_argument("--samples", type=int, default=250)
     parser.add_argument("--times", type=int, default=8)
+    parser.add_argument("--large", type=float, default=0, metavar="MB", help="one large shard of each kind")
+    parser.add_argument("--kinds", default=";".join(KINDS), help="which kinds of large shards, parted by ;")
+    parser.add_argument("--threads", type=int, default=0, help="decoding threads; default: the cores at hand")
     parser.add_argument("--model", action="store_true", help="embed as well, with the bundled model")
     parser.add_argument(
         "--directory", default=None, help="where the files are made; default: the system's own"
@@ -188,8 +340,14 @@ def main() -> None:
     args = parser.parse_args()
     model = "efficientnet-lite0" if args.model else "none"
     shards, samples, times = args.shards, args.samples, args.times
+    about: dict[str, Any] = {"benchmark": "memory", "model": model}
+    about |= {"machine": platform.machine(), "python": platform.python_version()}
     with tempfile.TemporaryDirectory(dir=args.directory) as directory:
         root = Path(directory)
+        if args.large:
+            found = measure_large(root, args.kinds.split(";"), args.large, model, args.threads)
+            sys.stdout.write(json.dumps({**about, **found}, indent=2) + "\n")
+            return
         by_shards, image_mb = measure(
             root, args.photos, [(shards, samples), (times * shards, samples)], model
         )
@@ -197,13 +355,10 @@ def main() -> None:
             root, args.photos, [(1, shards * samples), (1, times * shards * samples)], model
         )
     report = {
-        "benchmark": "memory",
-        "model": model,
+        **about,
         "image_mb_per_1000": round(image_mb, 2),
         "by_shards": by_shards,
         "by_samples": by_samples,
-        "machine": platform.machine(),
-        "python": platform.python_version(),
     }
     json.dump(report, sys.stdout, indent=2)
     sys.stdout.write("\n")

@@ -39,7 +39,7 @@ from onceseen.jobs.checks import check_workers
 from onceseen.jobs.dedup import DedupRequest, run_dedup
 from onceseen.jobs.match import verification
 from onceseen.jobs.runner import Runner
-from onceseen.jobs.shuffles import ELEMENT_LIMIT, Gather, MeasureFn, Spread
+from onceseen.jobs.shuffles import ELEMENT_LIMIT, SIZES, Gather, MeasureFn, Spread
 from onceseen.shards import list_shards
 
 PHOTOS = Path(__file__).parents[2] / "examples" / "photos"
@@ -141,7 +141,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Watched:
         proto = pipeline.to_runner_api()
         result = run_pipeline(self, pipeline, options)
         found = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["distributions"]
-        sizes = {d.key.metric.name: d.committed.max for d in found if "element_bytes/" in d.key.metric.name}
+        sizes = {d.key.metric.name: d.committed.max for d in found if d.key.metric.name.startswith(SIZES)}
         name = options.view_as(GoogleCloudOptions).job_name
         graphs.append(Graph(name, proto, collector.found, sizes))
         return result
@@ -278,7 +278,8 @@ def test_sizes_of_elements_are_measured_and_small(watched: Watched) -> None:
     sizes: dict[str, int] = defaultdict(int)
     for graph in watched.graphs:
         for name, largest in graph.sizes.items():
-            sizes[name.partition("/")[2]] = max(sizes[name.partition("/")[2]], largest)
+            border = name.removeprefix(SIZES)
+            sizes[border] = max(sizes[border], largest)
     assert set(sizes) == set(watched.crossed)
     for name, largest in sizes.items():
         longest = max(

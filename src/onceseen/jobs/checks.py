@@ -126,7 +126,8 @@ def check_workers(layout: RunLayout, shards: Sequence[Shard], runner: Runner) ->
         return
     try:
         runner.run(
-            "check", lambda p: p | "First" >> beam.Create([shards[0]]) | "Probe" >> beam.Map(probe_paths, layout)
+            "check",
+            lambda p: p | "First" >> beam.Create([shards[0]]) | "Probe" >> beam.Map(probe_paths, layout),
         )
     except CheckError:
         raise

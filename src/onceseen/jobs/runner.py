@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import apache_beam as beam
 from apache_beam.metrics import MetricsFilter
+from apache_beam.metrics.execution import MetricResult
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.options.pipeline_options import _BeamArgumentParser as BeamArgumentParser
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner, create_runner
 
 from onceseen.core.config import EXTRACT, RunnerConfig
+from onceseen.core.metrics import NAMESPACE
+from onceseen.jobs.shuffles import SIZES
 
 LOCAL_NAMES = ("local", "DirectRunner", "FnApiRunner", "InProcessRunner")
 _log = logging.getLogger(__name__)
@@ -122,8 +125,17 @@ class Runner:
         state = result.wait_until_finish()
         if state != "DONE":
             raise JobError(f"job {name} ended in state {state}; the runner's log has the cause")
-        counters = result.metrics().query(MetricsFilter().with_namespace("onceseen"))["counters"]
-        return {c.key.metric.name: c.committed for c in counters if c.committed is not None}
+        found = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))
+        _log_sizes(name, found["distributions"])
+        return {c.key.metric.name: c.committed for c in found["counters"] if c.committed is not None}
+
+
+def _log_sizes(name: str, distributions: Iterable[MetricResult]) -> None:
+    """Says how large the elements between a job's stages were; see `onceseen.jobs.shuffles`."""
+    for found in distributions:
+        border, size = found.key.metric.name.removeprefix(SIZES), found.committed
+        if found.key.metric.name.startswith(SIZES) and size is not None:
+            _log.debug("%s: %s: %d elements of up to %d bytes", name, border, size.count, size.max)
 
 
 def with_flags(config: RunnerConfig, flags: Sequence[str]) -> RunnerConfig:

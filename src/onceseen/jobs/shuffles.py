@@ -21,6 +21,9 @@ from onceseen.core.metrics import distribution
 ELEMENT_LIMIT = 64_000_000
 """Bytes of one element that no input may exceed."""
 
+SIZES = "element_bytes/"
+"""What the names of the distributions of encoded sizes begin with; the border's name follows."""
+
 BLOCK_BYTES = 8 << 20
 """Bytes of one packed block: larger ones are cut; blocks are sorted after they are gathered, so no result changes."""
 
@@ -52,7 +55,7 @@ class MeasureFn(beam.DoFn):
     def process(self, element: Any) -> Iterator[Any]:  # noqa: ANN401 - whatever crosses
         """Passes one element on."""
         size = self._coder.estimate_size(element)
-        distribution(f"element_bytes/{self._name}").update(size)
+        distribution(SIZES + self._name).update(size)
         if size > ELEMENT_LIMIT:
             _log.warning(
                 "%s: an element of %d bytes, more than %d; report this", self._name, size, ELEMENT_LIMIT

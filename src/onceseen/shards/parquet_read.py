@@ -26,6 +26,7 @@ from onceseen.shards.grouping import UniqueKeys
 from onceseen.shards.records import WantedImage
 
 BATCH_ROWS = 32
+_BATCH_BYTES = 8 << 20  # Arrow takes some nine times a batch for building it
 
 _STAGE = "read"
 _BUFFER_BYTES = 1 << 20
@@ -68,7 +69,7 @@ def image_column(schema: pa.Schema, config: ReadConfig) -> str:
 def read_parquet(shard: Shard, config: ReadConfig) -> Iterator[ImageSample | Failure]:
     """Yields the samples of a parquet file in row order, then a `Failure` if the file is damaged.
 
-    Memory: 32 rows and a page of each column, and the key column.
+    Memory: a batch of 32 rows or some 8 MiB, a page of each column, and the key column.
     """
     try:
         with open_parquet(shard.path) as file:
@@ -119,7 +120,7 @@ def row_batches(file: pq.ParquetFile, group: int) -> Iterator[tuple[int, pa.Reco
         ParquetDamage: Where a page is damaged; earlier batches were yielded.
     """
     first = sum(file.metadata.row_group(g).num_rows for g in range(group))
-    for batch in _batches(file, None, [group]):
+    for batch in _batches(file, None, [group], _rows_at_once(file, group)):
         yield first, batch
         first += batch.num_rows
 
@@ -175,13 +176,20 @@ def _is_key_type(kind: pa.DataType) -> bool:
 
 
 def _batches(
-    file: pq.ParquetFile, columns: list[str] | None, groups: Sequence[int] | None, rows: int = BATCH_ROWS
+    file: pq.ParquetFile, columns: list[str] | None, groups: Sequence[int] | None, rows: int
 ) -> Iterator[pa.RecordBatch]:
     """Batches of some columns; every error of the decoder becomes `ParquetDamage`."""
     try:
         yield from file.iter_batches(batch_size=rows, columns=columns, row_groups=groups, use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise ParquetDamage(f"is damaged: {error}") from error
+
+
+def _rows_at_once(file: pq.ParquetFile, group: int) -> int:
+    """Rows of a batch: `BATCH_ROWS`, fewer where the group's rows are large on average."""
+    stored = file.metadata.row_group(group)
+    each: int = stored.total_byte_size // max(1, stored.num_rows)
+    return max(1, min(BATCH_ROWS, _BATCH_BYTES // max(1, each)))
 
 
 def _column_text(file: pq.ParquetFile, name: str) -> list[str | None]:
@@ -247,7 +255,7 @@ def _group_images(
     kind = file.schema_arrow.field(image).type
     leaf = f"{image}.bytes" if pa.types.is_struct(kind) else image
     first = start
-    for batch in _batches(file, [leaf], [group]):
+    for batch in _batches(file, [leaf], [group], _rows_at_once(file, group)):
         values = image_values(batch, image)
         while left and left[-1] < first + batch.num_rows:
             row = left.pop()

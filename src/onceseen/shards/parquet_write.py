@@ -35,7 +35,7 @@ def rewrite_parquet(
     gives the rows before the damage, and `ledger.damaged` says so; one whose footer cannot be read has no
     schema to write, so gives no file.
 
-    Memory: a row group's written rows, at most 256 MiB and a batch.
+    Memory: a row group's written rows, at most 256 MiB and a batch, and as much again while they are encoded.
 
     Raises:
         ValueError: If rows and verdicts do not match one to one; the output is then not there.

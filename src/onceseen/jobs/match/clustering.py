@@ -154,7 +154,7 @@ def decide(
         distribution("match/component_size").update(len(members))
         for verdict in _decide_component(members, edges, config, decisions):
             fields = dataclasses.astuple(verdict)
-            # plain text travels in a tenth of the bytes of an enumeration's member
+            # members of enumerations would travel pickled
             out[node_shard(verdict.node)].append(tuple(str(f) if isinstance(f, str) else f for f in fields))
     for number, verdicts in sorted(out.items()):
         for part in portions(verdicts, _VERDICT_BYTES):

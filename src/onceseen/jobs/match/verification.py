@@ -6,7 +6,8 @@ pairs with a representative matter, so later rounds read just those pictures aga
 Three hops, and no features file is read once for each other shard: the shard of a pair's smaller node sends that
 picture's dossier to the part (`PART_ROWS` rows) of a shard that holds the larger one; there the pair is judged; what
 was found is gathered by shard and written. Parts bound what one worker has to hold of a large shard. Pictures of
-doubtful pairs are read again by range, ordered by shard and offset, and kept at `verify.max_side` pixels in a small cache.
+doubtful pairs are read again by range, ordered by shard and offset, and kept at `verify.max_side` pixels in a small
+cache.
 """
 
 from __future__ import annotations
