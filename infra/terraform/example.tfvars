@@ -1,0 +1,4 @@
+project   = "my-project"
+region    = "europe-west4"
+bucket    = "my-project-onceseen"
+launchers = ["user:me@example.com"]
