@@ -328,6 +328,7 @@ class RunnerConfig:
             jobs' names.
         extract_options: Beam options of the extract job alone, after `options`: the accelerator and its image.
         other_options: Beam options of all other jobs, after `options`.
+        attempts: How often a job is tried when a remote runner loses its workers (Dataflow tries again by itself).
     """
 
     runner: str = "local"
@@ -335,10 +336,12 @@ class RunnerConfig:
     options: tuple[str, ...] = ()
     extract_options: tuple[str, ...] = ()
     other_options: tuple[str, ...] = ()
+    attempts: int = 3
 
     def __post_init__(self) -> None:
         _require(bool(self.runner), "runner.runner", self.runner, "the name of a Beam runner")
         _require(self.workers >= 0, "runner.workers", self.workers, "0 or more")
+        _require(self.attempts >= 1, "runner.attempts", self.attempts, "1 or more")
         check_accelerator(self.options, self.extract_options, self.other_options)
 
     def options_of(self, job: str) -> tuple[str, ...]:

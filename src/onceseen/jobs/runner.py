@@ -17,13 +17,15 @@ from apache_beam.metrics.execution import MetricResult
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.options.pipeline_options import _BeamArgumentParser as BeamArgumentParser
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from apache_beam.runners.runner import PipelineRunner, create_runner
+from apache_beam.runners.runner import PipelineResult, PipelineRunner, create_runner
 
 from onceseen.core.config import EXTRACT, RunnerConfig
 from onceseen.core.metrics import NAMESPACE
+from onceseen.jobs.remote_errors import lost_workers, no_java_traces, short_cause
 from onceseen.jobs.shuffles import SIZES
 
 LOCAL_NAMES = ("local", "DirectRunner", "FnApiRunner", "InProcessRunner")
+_TRIES_AGAIN_ITSELF = ("DataflowRunner",)
 _log = logging.getLogger(__name__)
 
 
@@ -33,6 +35,10 @@ class JobError(RuntimeError):
 
 class TemplateStagedError(Exception):
     """Nothing ran, as asked: `--template_location` had the graph kept for Dataflow to start."""
+
+
+class _WorkersLostError(JobError):
+    """The runner lost its workers; the job may well succeed with others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +111,8 @@ class Runner:
             The counters in Onceseen's namespace, by name. They are for progress only: results come from files.
 
         Raises:
-            JobError: If the job does not end in state DONE.
+            JobError: If the job does not end in state DONE. Where a remote runner lost its workers, the job is tried
+                again first, `runner.attempts` times in all: what a job writes is a function of its input.
             TemplateStagedError: Instead of running extract, where `--template_location` is given.
             ValueError: If it is given and the job is another: a template is of one job.
         """
@@ -113,21 +120,49 @@ class Runner:
             raise ValueError(
                 f"--template_location is for the extract job alone, and {name} is what is to be done: run without it"
             )
+        for attempt in range(1, self._attempts):
+            try:
+                return self._run_once(name, build, light=light)
+            except _WorkersLostError as error:
+                _log.warning("%s; trying it again (%d of %d)", error, attempt + 1, self._attempts)
+        return self._run_once(name, build, light=light)
+
+    @property
+    def _attempts(self) -> int:
+        """The in-process runner loses no worker without this process, and Dataflow tries again by itself."""
+        return 1 if self.is_local or self.config.runner in _TRIES_AGAIN_ITSELF else self.config.attempts
+
+    def _run_once(
+        self, name: str, build: Callable[[beam.Pipeline], object], *, light: bool
+    ) -> dict[str, int]:
         runner: PipelineRunner | None = FnApiRunner() if self.is_local else None
         pipeline = beam.Pipeline(runner=runner, options=self.options(name, light=light))
         build(pipeline)
-        result = pipeline.run()
-        if self.template:
-            raise TemplateStagedError(
-                f"{self.template}: the extract job's graph, for Dataflow to start. When that job is done, run the same "
-                "command without --template_location: match and rewrite follow"
-            )
-        state = result.wait_until_finish()
-        if state != "DONE":
-            raise JobError(f"job {name} ended in state {state}; the runner's log has the cause")
+        result = self._result(name, pipeline)
+        if result.state != "DONE":
+            raise JobError(f"job {name} ended in state {result.state}; the runner's log has the cause")
         found = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))
         _log_sizes(name, found["distributions"])
         return {c.key.metric.name: c.committed for c in found["counters"] if c.committed is not None}
+
+    def _result(self, name: str, pipeline: beam.Pipeline) -> PipelineResult:
+        """Runs a pipeline to its end; a remote runner's stack traces become one line."""
+        try:
+            with no_java_traces():
+                result = pipeline.run()
+                if self.template:
+                    raise TemplateStagedError(
+                        f"{self.template}: the extract job's graph, for Dataflow to start. When that job is done, run "
+                        "the same command without --template_location: match and rewrite follow"
+                    )
+                result.wait_until_finish()
+                return result
+        except RuntimeError as error:
+            if self.is_local:
+                raise
+            said = str(error)
+            kind = _WorkersLostError if lost_workers(said) else JobError
+            raise kind(f"job {name} failed on {self.config.runner}: {short_cause(said)}") from error
 
 
 def _log_sizes(name: str, distributions: Iterable[MetricResult]) -> None:

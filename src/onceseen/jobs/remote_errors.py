@@ -1,0 +1,53 @@
+"""What a remote runner says of a failed job, in a line; and whether trying again makes sense."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+
+_OUR_CODE = "Error received from SDK harness"
+"""What job servers put before an exception that was raised in a worker: it would be raised again."""
+_TRACEBACK = "Traceback (most recent call last):"
+_JAVA_FRAME = "\n\tat "
+_MOST_CHARACTERS = 600
+
+
+def lost_workers(text: str) -> bool:
+    """Whether a job failed for want of its workers (killed, out of memory, unreachable), not by an error in them.
+
+    Args:
+        text: All that a job server says of the failure.
+    """
+    return _OUR_CODE not in text and _TRACEBACK not in text
+
+
+def short_cause(text: str) -> str:
+    """The line of a runner's stack traces that names the cause.
+
+    Args:
+        text: Java's stack trace, with Python's in it where an exception was raised in a worker.
+
+    Returns:
+        Python's exception, else the first line; at most 600 characters.
+    """
+    _, raised, python = text.rpartition(_TRACEBACK)
+    lines = [
+        line.strip() for line in python.splitlines() if line.strip() and not (raised and line[0].isspace())
+    ]
+    return (lines[0] if lines else "it gave no cause")[:_MOST_CHARACTERS]
+
+
+@contextlib.contextmanager
+def no_java_traces() -> Iterator[None]:
+    """Keeps Beam from logging Java's stack traces, which are raised with the job's failure anyway."""
+    root = logging.getLogger()  # Beam logs a job server's messages there
+    root.addFilter(_is_no_java_trace)
+    try:
+        yield
+    finally:
+        root.removeFilter(_is_no_java_trace)
+
+
+def _is_no_java_trace(record: logging.LogRecord) -> bool:
+    return _JAVA_FRAME not in record.getMessage()
