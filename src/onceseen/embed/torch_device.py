@@ -110,9 +110,8 @@ class TorchForward:
         try:
             found = self._run(batch)
         except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
-            traceback.clear_frames(
-                error.__traceback__
-            )  # they hold the batch and its activations on the device
+            # Its frames hold the batch and its activations on the device.
+            traceback.clear_frames(error.__traceback__)
             failure = inference_error(error)
             if self._device == "cuda" and not isinstance(failure, DeviceError):
                 torch.cuda.empty_cache()
