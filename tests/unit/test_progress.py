@@ -28,8 +28,8 @@ def test_marks_of_this_job_count_and_no_others(tmp_path: Path, capsys: pytest.Ca
         write_json(layout.rewrite_mark(SHARDS[30].name), {"fingerprint": "before"})
         write_json(layout.rewrite_mark("of another"), {"fingerprint": "now"})
     assert "35/45" in capsys.readouterr().err
-    assert undone(SHARDS, done) == SHARDS[30:]
-    assert undone([], done) == []
+    assert undone(SHARDS, done, marks) == SHARDS[30:]
+    assert undone([], done, marks) == []
 
 
 def test_no_bar_where_nobody_looks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

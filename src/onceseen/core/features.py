@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from onceseen.core.files import atomic_write, open_read
+from onceseen.core.files import atomic_write, open_parts, open_table, read_table
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import ROW_BITS, Shard
 from onceseen.core.schemas import OK, SCHEMA_VERSION, THUMB_SIDE, THUMBS, features_schema
@@ -182,7 +182,7 @@ def read_feature_rows(
 
 def read_model(layout: RunLayout, shard: str) -> Mapping[str, Any] | None:
     """The model recorded in a shard's features."""
-    with open_read(layout.features(shard)) as stream:
+    with open_parts(layout.features(shard)) as stream:
         metadata = pq.ParquetFile(stream).schema_arrow.metadata or {}
     return json.loads(metadata[_METADATA_KEY])["model"] if _METADATA_KEY in metadata else None
 
@@ -230,13 +230,12 @@ def view_vectors(table: pa.Table, dimensions: int) -> list[NDArray[np.float32]]:
 
 def read_thumbs(layout: RunLayout, shard: str) -> pa.Table:
     """A shard's thumbs."""
-    with open_read(layout.thumbs(shard)) as stream:
-        return pq.read_table(stream)
+    return read_table(layout.thumbs(shard))
 
 
 def read_thumb_rows(layout: RunLayout, shard: str, rows: NDArray[np.int64]) -> pa.Table:
     """Some rows (ascending, each once) of a shard's thumbs, reading the row groups that hold them."""
-    with open_read(layout.thumbs(shard)) as stream:
+    with open_table(layout.thumbs(shard)) as stream:
         return _take_rows(pq.ParquetFile(stream), rows, THUMBS.names)
 
 

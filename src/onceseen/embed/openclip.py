@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onceseen.core.config import EmbedConfig
+from onceseen.core.files import is_local
 from onceseen.embed.spec import EmbedderSpec
 from onceseen.embed.torch_device import TorchForward, choose_device, library_versions, require_modules
 from onceseen.embed.vectors import load_reduction, unit_rows, weights_digest
@@ -139,6 +140,11 @@ def _find_checkpoint(config: EmbedConfig, architecture: str) -> Path:
         return Path(_download(config, pretrained.download_pretrained, tag))
     if config.pretrained and os.path.isfile(config.pretrained):
         return Path(config.pretrained)
+    if not is_local(config.pretrained):
+        raise ValueError(
+            f"embed.pretrained is {config.pretrained}, but OpenCLIP loads checkpoints from disk; expected a local path: "
+            "copy it to every worker's machine, or into its image (infra/docker)"
+        )
     tags = ", ".join(pretrained.list_pretrained_tags_by_model(architecture)) or "none"
     raise ValueError(
         f"embed.pretrained is {config.pretrained!r}: neither a file nor a checkpoint that open_clip knows for "

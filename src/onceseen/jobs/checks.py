@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 
 import apache_beam as beam
 
-from onceseen.core.files import exists, is_local, join, make_directory, open_read, remove, write_bytes
+from onceseen.core.files import (
+    exists,
+    free_bytes,
+    is_directory,
+    is_local,
+    join,
+    make_directory,
+    occupied,
+    open_read,
+    real_path,
+    remove_files,
+    write_bytes,
+)
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard, ShardKind
 from onceseen.jobs.runner import Runner
@@ -32,7 +42,7 @@ def check_writable(layout: RunLayout) -> None:
     try:
         make_directory(layout.root)
         write_bytes(probe, b"onceseen")
-        remove(probe)
+        remove_files([probe])
     except Exception as error:  # every file system has exceptions of its own
         raise CheckError(f"--output {layout.root} cannot be written: {error}") from error
 
@@ -48,29 +58,25 @@ def check_places(layout: RunLayout, sources: Sequence[str], shards: Sequence[Sha
     Raises:
         ValueError: If SRC lies in a place that the run writes and removes, or RUN in a directory that is SRC.
     """
-    written = [f"{_real(path)}/" for path in layout.everything()]
+    written = [f"{real_path(path)}/" for path in layout.everything()]
     for shard in shards:
         path = shard.path
         if shard.kind == ShardKind.FOLDER and shard.files:
             path = join(path, shard.files[0])
-        taken = next((place for place in written if _real(path).startswith(place)), None)
+        taken = next((place for place in written if real_path(path).startswith(place)), None)
         if taken is not None:
             raise ValueError(
                 f"{path} lies in {taken[:-1]}, which a run writes and removes; expected SRC elsewhere: choose "
                 "another --output"
             )
     for source in sources:
-        directory = not is_local(source) or os.path.isdir(source)
-        if directory and f"{_real(layout.root)}/".startswith(f"{_real(source)}/"):
+        directory = not is_local(source) or is_directory(source)
+        if directory and f"{real_path(layout.root)}/".startswith(f"{real_path(source)}/"):
             raise ValueError(
                 f"--output {layout.root} lies in SRC {source}, where the next run would read it; expected a "
                 "directory outside: choose another --output, or give SRC as a glob such as "
                 f"{source.rstrip('/')}/*.tar"
             )
-
-
-def _real(path: str) -> str:
-    return os.path.realpath(path) if is_local(path) else path.rstrip("/")
 
 
 def check_unused(layout: RunLayout) -> None:
@@ -79,8 +85,10 @@ def check_unused(layout: RunLayout) -> None:
     Raises:
         ValueError: Naming what is there.
     """
-    found = [path for path in layout.everything() if exists(path)]
-    if found and layout.run_json() not in found:
+    if exists(layout.run_json()):
+        return
+    found = [path for path in layout.everything() if occupied(path)]
+    if found:
         raise ValueError(
             f"--output {layout.root} holds {found[0][len(layout.root) :].lstrip('/')} but no run.json, so it is no "
             "run of Onceseen's, and a run would remove that; choose another --output, or move it away"
@@ -92,6 +100,8 @@ def check_disk(
 ) -> None:
     """Compares the free disk with what the run may still need, where RUN is on this machine.
 
+    Stores do not say how much room they have, and nothing of a remote run is kept on the workers' disks.
+
     Args:
         layout: The run.
         extract: Shards whose features are not written yet.
@@ -101,11 +111,11 @@ def check_disk(
     Raises:
         CheckError: With both numbers and what makes the need smaller.
     """
-    if not is_local(layout.root):
+    free = free_bytes(layout.root)
+    if free is None:
         return
     features = sum(s.size for s in extract) / _TYPICAL_IMAGE_BYTES * FEATURE_BYTES
     need = round(features) + (0 if dry_run else sum(s.size for s in rewrite))
-    free = shutil.disk_usage(layout.root).free
     if need > free:
         hint = "free some, choose another --output" + (
             "" if dry_run else ", or use --dry-run: no second copy"
@@ -146,10 +156,8 @@ def probe_paths(shard: Shard, layout: RunLayout) -> None:
     try:
         path = shard.path
         if shard.kind == ShardKind.FOLDER:
-            path = os.path.join(shard.path, shard.files[0]) if shard.files else shard.path
-        if not exists(path):
-            raise FileNotFoundError(path)
-        if not os.path.isdir(path):
+            path = join(shard.path, shard.files[0]) if shard.files else shard.path
+        if not is_directory(path):
             with open_read(path) as stream:
                 stream.read(1)
     except Exception as error:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from onceseen.core.features import read_features
-from onceseen.core.files import read_bytes, remove, write_bytes
+from onceseen.core.files import read_bytes, remove_files, write_bytes
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard, Verdict, node_id
 from onceseen.neighbors.packing import Records
@@ -113,7 +113,7 @@ def write_decisions(rows: DecisionRows, layout: RunLayout) -> None:
     """Leaves RUN/decisions.csv, so that a run says itself whose word its verdicts follow; none without decisions."""
     path = layout.decisions()
     if not rows.digest:
-        remove(path)
+        remove_files([path])
         return
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\n")

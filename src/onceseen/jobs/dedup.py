@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import time
 from collections import Counter
@@ -18,8 +17,8 @@ from onceseen.core.config import PipelineConfig
 from onceseen.core.cores import available_cores
 from onceseen.core.features import read_model
 from onceseen.core.files import (
+    absolute,
     exists,
-    is_local,
     plain_path,
     read_bytes,
     read_json,
@@ -30,6 +29,7 @@ from onceseen.core.files import (
 )
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard
+from onceseen.core.remote import use_beam_options
 from onceseen.embed import EmbedderSpec, check_device, describe_embedder
 from onceseen.jobs.checks import (
     CheckError,
@@ -45,7 +45,7 @@ from onceseen.jobs.finish import write_statistics
 from onceseen.jobs.graphs import Step, over_shards
 from onceseen.jobs.lock import run_lock
 from onceseen.jobs.match.run import MatchJob
-from onceseen.jobs.progress import shard_progress, undone
+from onceseen.jobs.progress import Marks, shard_progress, undone
 from onceseen.jobs.remote_checks import check_remote
 from onceseen.jobs.rewrite_job import WriteDedupedShards, rewrite_done
 from onceseen.jobs.runner import JobError, Runner
@@ -121,10 +121,11 @@ def run_dedup(request: DedupRequest) -> DedupResult:
         CheckError, LockHeldError, JobError, ReconciliationError: The run cannot go on (exit code 1).
     """
     config = _with_threads(request.config)
+    use_beam_options([f"--{option}" for option in config.runner.options])
     request = replace(
         request,
         config=config,
-        sources=tuple(os.path.abspath(s) if is_local(s) else s for s in map(plain_path, request.sources)),
+        sources=tuple(absolute(plain_path(s)) for s in request.sources),
         decisions=plain_path(request.decisions),
     )
     layout = RunLayout.at(request.output)
@@ -300,7 +301,7 @@ class _Dedup:
         state.mark("extract", DONE, self.prints.extract)
 
     def _check_before(self, state: RunState) -> None:
-        left = undone(self.shards, lambda s: extract_done(self.layout, s, self.prints.extract))
+        left = self._left("extract", extract_done, self.prints.extract)
         check_disk(self.layout, extract=left, rewrite=self.shards, dry_run=self.request.dry_run)
         state.mark("extract", RUNNING, self.prints.extract)  # workers read the input listing from run.json
         if left:
@@ -343,8 +344,7 @@ class _Dedup:
     def _rewrite(self, state: RunState) -> None:
         if state.job("rewrite")[1] not in ("", self.prints.rewrite):
             self._remove_rewrite()
-        left = undone(self.shards, lambda s: rewrite_done(self.layout, s, self.prints.rewrite))
-        check_disk(self.layout, rewrite=left)
+        check_disk(self.layout, rewrite=self._left("rewrite", rewrite_done, self.prints.rewrite))
         state.mark("rewrite", RUNNING, self.prints.rewrite)
         transform = WriteDedupedShards(self.request.config, self.layout, self.prints.rewrite)
         self._shard_job(state, "rewrite", transform, self.prints.rewrite, rewrite_done)
@@ -363,12 +363,22 @@ class _Dedup:
         with self._timed(name), self._bar(name, left, is_done):
             if left:  # all may be done: by a job of another launcher's, or before a kill
                 self.runner.run(name, graph)
-        missing = undone(left, is_done)
+        missing = undone(left, is_done, self._marks(name))
         if missing:
             raise JobError(
                 f"{name} left {len(missing)} shard(s) undone, for example {missing[0].name}; run again to resume"
             )
         state.mark(name, DONE, fingerprint)
+
+    def _left(self, name: str, done: ShardDone, fingerprint: str) -> list[Shard]:
+        """The shards that a job has yet to do."""
+        return undone(self.shards, lambda s: done(self.layout, s, fingerprint), self._marks(name))
+
+    def _marks(self, name: str) -> Marks:
+        return {
+            "extract": (self.layout.extract_marks_dir(), self.layout.extract_summary),
+            "rewrite": (self.layout.rewrite_marks_dir(), self.layout.rewrite_mark),
+        }[name]
 
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:
@@ -379,11 +389,7 @@ class _Dedup:
     @contextmanager
     def _bar(self, name: str, left: Sequence[Shard], is_done: Callable[[Shard], bool]) -> Iterator[None]:
         show = not self.request.quiet and sys.stderr.isatty()
-        marks = {
-            "extract": (self.layout.extract_marks_dir(), self.layout.extract_summary),
-            "rewrite": (self.layout.rewrite_marks_dir(), self.layout.rewrite_mark),
-        }[name]
-        with shard_progress(name, left, marks, is_done, total=len(self.shards), show=show):
+        with shard_progress(name, left, self._marks(name), is_done, total=len(self.shards), show=show):
             yield
 
     def _say(self, text: str) -> None:

@@ -8,7 +8,7 @@ import apache_beam as beam
 
 from onceseen.core.config import PipelineConfig
 from onceseen.core.cores import one_thread_a_call
-from onceseen.core.files import exists, read_json
+from onceseen.core.files import read_json_if_there
 from onceseen.core.layout import RunLayout
 from onceseen.core.metrics import counter, distribution
 from onceseen.core.records import Shard
@@ -19,8 +19,8 @@ from onceseen.jobs.shuffles import Spread
 
 def extract_done(layout: RunLayout, shard: Shard, fingerprint: str) -> bool:
     """Whether a shard's features are there for this very fingerprint."""
-    mark = layout.extract_summary(shard.name)
-    return exists(mark) and read_json(mark).get("fingerprint") == fingerprint
+    mark = read_json_if_there(layout.extract_summary(shard.name))
+    return mark is not None and mark.get("fingerprint") == fingerprint
 
 
 class _ExtractShardFn(beam.DoFn):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from onceseen.core.files import exists, read_json, write_json
+from onceseen.core.files import read_json, read_json_if_there, write_json
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard
 from onceseen.shards import RewriteSummary
@@ -36,7 +36,8 @@ def write_statistics(layout: RunLayout, shards: Sequence[Shard], facts: Mapping[
     """
     names = [s.name for s in shards]
     marks = [read_json(layout.extract_summary(name)) for name in names]
-    written = [_checked_mark(layout, name) for name in names if exists(layout.rewrite_mark(name))]
+    rewritten = ((name, read_json_if_there(layout.rewrite_mark(name))) for name in names)
+    written = [_checked_mark(name, mark) for name, mark in rewritten if mark is not None]
     extras = {
         "candidate_recall": facts.get("candidate_recall"),
         "bytes_read": sum(m["bytes_read"] for m in marks),
@@ -52,9 +53,8 @@ def write_statistics(layout: RunLayout, shards: Sequence[Shard], facts: Mapping[
     return summary
 
 
-def _checked_mark(layout: RunLayout, name: str) -> dict[str, Any]:
-    """A rewritten shard's counts, which must equal those of its verdicts."""
-    mark = dict(read_json(layout.rewrite_mark(name)))
+def _checked_mark(name: str, mark: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A rewritten shard's counts, which must add up."""
     known = RewriteSummary.__slots__
     if mark["read"] != mark["kept"] + mark["dropped"] + mark["failed"]:
         counts = {k: v for k, v in mark.items() if k in known}

@@ -22,19 +22,31 @@ _PAUSE_FACTOR = 10.0
 _THREADS = 32
 
 
-def undone(shards: Sequence[Shard], done: Callable[[Shard], bool]) -> list[Shard]:
-    """The shards without a valid done mark, in order; the marks are read in threads."""
+Marks = tuple[str, Callable[[str], str]]
+"""Directory of a job's done marks, and the path of a mark by its shard's name."""
+
+
+def undone(shards: Sequence[Shard], done: Callable[[Shard], bool], marks: Marks) -> list[Shard]:
+    """The shards without a valid done mark, in order; only marks that are there are read, in threads."""
+    directory, mark_of = marks
+    there = set(list_files(directory, ".json"))
+    marked = [s for s in shards if mark_of(s.name) in there]
+    valid = {s.number for s, is_done in zip(marked, _in_threads(done, marked), strict=True) if is_done}
+    return [s for s in shards if s.number not in valid]
+
+
+def _in_threads(done: Callable[[Shard], bool], shards: Sequence[Shard]) -> list[bool]:
     if not shards:
         return []
     with ThreadPoolExecutor(min(_THREADS, len(shards))) as pool:
-        return [s for s, is_done in zip(shards, pool.map(done, shards), strict=True) if not is_done]
+        return list(pool.map(done, shards))
 
 
 @contextlib.contextmanager
 def shard_progress(
     name: str,
     shards: Sequence[Shard],
-    marks: tuple[str, Callable[[str], str]],
+    marks: Marks,
     done: Callable[[Shard], bool],
     *,
     total: int,
@@ -65,8 +77,8 @@ def shard_progress(
                 last = stop.wait(pause)
                 started = time.monotonic()
                 there = [path for path in list_files(directory, ".json") if path in waiting]
-                left = {s.name for s in undone([waiting[path] for path in there], done)}
-                finished = [path for path in there if waiting[path].name not in left]
+                valid = _in_threads(done, [waiting[path] for path in there])
+                finished = [path for path, is_done in zip(there, valid, strict=True) if is_done]
                 for path in finished:
                     del waiting[path]
                 bar.update(len(finished))

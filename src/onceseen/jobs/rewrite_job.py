@@ -8,7 +8,7 @@ from typing import Any
 import apache_beam as beam
 
 from onceseen.core.config import PipelineConfig
-from onceseen.core.files import exists, read_json, read_table, write_json
+from onceseen.core.files import read_json_if_there, read_table, write_json
 from onceseen.core.layout import RunLayout
 from onceseen.core.metrics import counter
 from onceseen.core.records import Shard
@@ -30,8 +30,8 @@ _COLUMNS = (
 
 def rewrite_done(layout: RunLayout, shard: Shard, fingerprint: str) -> bool:
     """Whether a shard is written for this very fingerprint."""
-    mark = layout.rewrite_mark(shard.name)
-    return exists(mark) and read_json(mark).get("fingerprint") == fingerprint
+    mark = read_json_if_there(layout.rewrite_mark(shard.name))
+    return mark is not None and mark.get("fingerprint") == fingerprint
 
 
 def read_verdict_rows(layout: RunLayout, shard: Shard) -> dict[str, VerdictRow]:

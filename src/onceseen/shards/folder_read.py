@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from onceseen.core.config import ReadConfig
 from onceseen.core.failures import Failure, FailureReason
-from onceseen.core.files import is_local, join, open_read
+from onceseen.core.files import file_size, join, open_read
 from onceseen.core.ids import decode_name
 from onceseen.core.records import ImageSample, Shard
 from onceseen.shards.extensions import (
@@ -118,7 +118,7 @@ def read_folder_images(shard: Shard, wanted: Sequence[WantedImage]) -> Iterator[
 
 def _read_limited(path: str, limit: int) -> bytes | None:
     """A file's bytes; None if it has more than `limit`, which is then not read where its size is known."""
-    if is_local(path) and os.path.getsize(path) > limit:
+    if (file_size(path) or 0) > limit:
         return None
     with open_read(path) as stream:
         data = stream.read(limit + 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from onceseen.core.config import WriteConfig
-from onceseen.core.files import atomic_write, join, open_read, remove
+from onceseen.core.files import atomic_write, join, open_read, remove_files
 from onceseen.core.records import Shard, Verdict
 from onceseen.shards.extensions import OWN_EXTENSION
 from onceseen.shards.folder_read import folder_samples
@@ -61,8 +61,7 @@ def rewrite_folder(
         _copy(shard, root, text, write, ledger, (FileNotFoundError, PermissionError))
     stale = [path for path in left_out if path not in keep and path not in texts]
     stale += [_note(sample.image) for sample in samples if not (write.member and sample.image in keep)]
-    for path in stale:
-        remove(join(root, path))
+    remove_files([join(root, path) for path in stale])
 
 
 def _output_root(shard: Shard, output_dir: str) -> str:

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 
 from onceseen.core.config import ReadConfig
-from onceseen.core.files import is_local
+from onceseen.core.files import absolute
 from onceseen.core.ids import name_order
 from onceseen.core.records import Shard, ShardKind
 from onceseen.shards.extensions import JSON_EXTENSION, TEXT_EXTENSIONS, is_image
@@ -87,7 +87,7 @@ def _refuse_overlap(sources: Sequence[Source]) -> None:
     owners: dict[str, Source] = {}
     for source in sources:
         for file in source.files:
-            path = os.path.abspath(file.path) if is_local(file.path) else file.path
+            path = absolute(file.path)
             other = owners.setdefault(path, source)
             if other is not source:
                 raise ValueError(

@@ -11,6 +11,7 @@ import bisect
 import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -45,13 +46,21 @@ def open_parquet(path: str) -> Iterator[pq.ParquetFile]:
         OSError: If the file cannot be opened.
     """
     with open_read(path) as stream:
-        try:
-            file = pq.ParquetFile(
-                stream, buffer_size=_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
-            )
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise ParquetDamage(f"is no parquet file, or its footer is damaged: {error}") from error
-        yield file
+        yield parquet_file(stream)
+
+
+def parquet_file(stream: BinaryIO | pa.NativeFile) -> pq.ParquetFile:
+    """A parquet file that is open already; see `open_parquet`.
+
+    Raises:
+        ParquetDamage: If its footer is not one.
+    """
+    try:
+        return pq.ParquetFile(
+            stream, buffer_size=_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
+        )
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ParquetDamage(f"is no parquet file, or its footer is damaged: {error}") from error
 
 
 def image_column(schema: pa.Schema, config: ReadConfig) -> str:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from onceseen.core.config import ReadConfig, WriteConfig
 from onceseen.core.failures import FailureReason
-from onceseen.core.files import atomic_write, remove
+from onceseen.core.files import atomic_write, remove_files
 from onceseen.core.records import Shard
 from onceseen.shards.ledger import Ledger
 from onceseen.shards.parquet_read import ParquetDamage, image_column, open_parquet, row_batches, row_keys
@@ -54,7 +54,7 @@ def rewrite_parquet(
                 raise
             ledger.damaged = f"{FailureReason.UNREADABLE_SHARD}: {error}"
         if ledger.damaged:
-            remove(target)
+            remove_files([target])
             return
         output = stack.enter_context(atomic_write(target, fsync=write.fsync))
         _copy_rows(file, keys, verdicts, pa.PythonFile(output, mode="w"), ledger)

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from onceseen.core.config import WriteConfig
-from onceseen.core.files import atomic_write, exists, read_bytes, remove
+from onceseen.core.files import atomic_write, read_bytes_if_there, remove_files
 from onceseen.core.records import Shard
 from onceseen.shards.ledger import Ledger
-from onceseen.shards.parquet_read import ParquetDamage, open_parquet
+from onceseen.shards.parquet_read import ParquetDamage, parquet_file
 from onceseen.shards.records import VerdictRow
 from onceseen.shards.table_write import widen, writer_options
 
@@ -42,10 +42,12 @@ def rewrite_sidecars(
     pairs = [(_beside(shard.path, suffix), _beside(target, suffix)) for suffix in (".parquet", "_stats.json")]
     rewriters = (_rewrite_table, _rewrite_stats)
     for (source, copy), rewriter in zip(pairs, rewriters, strict=True):
-        if not write.sidecar or not exists(source):
-            remove(copy)
+        original = read_bytes_if_there(source) if write.sidecar else None
+        if original is None:
+            remove_files([copy])
             continue
-        data = rewriter(source, met, ledger)
+        ledger.bytes_read += len(original)
+        data = rewriter(source, original, met, ledger)
         with atomic_write(copy, fsync=write.fsync) as stream:
             stream.write(data)
         ledger.bytes_written += len(data)
@@ -55,14 +57,14 @@ def _beside(tar: str, suffix: str) -> str:
     return tar[: -len(_TAR)] + suffix
 
 
-def _rewrite_table(source: str, met: Sequence[tuple[str, VerdictRow]], ledger: Ledger) -> bytes:
+def _rewrite_table(
+    source: str, original: bytes, met: Sequence[tuple[str, VerdictRow]], ledger: Ledger
+) -> bytes:
     """The sidecar parquet's new bytes. Memory: the table, which holds no pictures."""
-    original = read_bytes(source)
-    ledger.bytes_read += len(original)
     try:
-        with open_parquet(source) as file:
-            options = writer_options(file)
-            table = file.read()
+        file = parquet_file(pa.BufferReader(original))
+        options = writer_options(file)
+        table = file.read()
     except (ParquetDamage, pa.ArrowException, OSError) as error:
         ledger.warnings.append(f"{source} is carried along as it is: {error}")
         return original
@@ -109,10 +111,10 @@ def _match_rows(
     return matched
 
 
-def _rewrite_stats(source: str, met: Sequence[tuple[str, VerdictRow]], ledger: Ledger) -> bytes:
+def _rewrite_stats(
+    source: str, original: bytes, met: Sequence[tuple[str, VerdictRow]], ledger: Ledger
+) -> bytes:
     """The new bytes of `_stats.json`."""
-    original = read_bytes(source)
-    ledger.bytes_read += len(original)
     try:
         fields = json.loads(original)
     except ValueError as error:

@@ -7,13 +7,10 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from onceseen.core.files import TEMP_MARK, beam_files, is_local
+from onceseen.core.files import is_local
 from onceseen.core.ids import name_order
-
-if TYPE_CHECKING:
-    from apache_beam.io.filesystem import FileMetadata
+from onceseen.core.remote import TEMP_MARK, StoredFile, matching, remote_files
 
 _GLOB = re.compile(r"[*?\[]")
 
@@ -138,31 +135,27 @@ def _local_file(path: str, relative: str) -> FoundFile:
 
 def _find_remote(source: str) -> Source:
     path = source.rstrip("/")
-    if _GLOB.search(path):
-        head = re.split(_GLOB, path, maxsplit=1)[0]
-        root = head.rpartition("/")[0]
-        metadata = _match(path) or _match(f"{path}/**")
-    else:
-        exact = [m for m in _match(path) if m.path == path and source == path]
-        if exact and not _match(f"{path}/*"):
-            root, _, name = path.rpartition("/")
-            return Source(source, root, True, (_remote_file(exact[0], name),))
-        root = path
-        metadata = _match(f"{path}/**")
-    if not metadata:
-        raise _nothing(source)
-    files = [_remote_file(m, m.path[len(root) + 1 :]) for m in metadata if not m.path.endswith("/")]
-    return Source(source, root, False, _ordered(files))
-
-
-def _match(pattern: str) -> list[FileMetadata]:
     try:
-        return list(beam_files().match([pattern])[0].metadata_list)
+        store = remote_files(path)
+        if _GLOB.search(path):
+            root = re.split(_GLOB, path, maxsplit=1)[0].rpartition("/")[0]
+            listed = list(store.list_under(root))
+            found = matching(listed, path) or matching(listed, f"{path}/**")
+        else:
+            root = path
+            found = list(store.list_under(path))
+            exact = store.find(path) if not found and source == path else None
+            if exact is not None:
+                root, _, name = path.rpartition("/")
+                return Source(source, root, True, (_remote_file(exact, name),))
     except OSError as error:
         raise ValueError(
-            f"SRC {pattern!r} cannot be listed: {error}; expected a place that this user may list"
+            f"SRC {source!r} cannot be listed: {error}; expected a place that this user may list"
         ) from error
+    if not found:
+        raise _nothing(source)
+    return Source(source, root, False, _ordered([_remote_file(f, f.path[len(root) + 1 :]) for f in found]))
 
 
-def _remote_file(metadata: FileMetadata, relative: str) -> FoundFile:
-    return FoundFile(metadata.path, relative, metadata.size_in_bytes, repr(metadata.last_updated_in_seconds))
+def _remote_file(file: StoredFile, relative: str) -> FoundFile:
+    return FoundFile(file.path, relative, file.size, file.mark)

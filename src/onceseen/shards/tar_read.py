@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from onceseen.core.config import ReadConfig
 from onceseen.core.failures import Failure, FailureReason
-from onceseen.core.files import open_read
+from onceseen.core.files import open_parts, open_read
 from onceseen.core.ids import sample_id
 from onceseen.core.records import ImageSample, Shard
 from onceseen.shards.extensions import (
@@ -52,7 +52,7 @@ def read_tar_images(shard: Shard, wanted: Sequence[WantedImage]) -> Iterator[tup
         ValueError: If the tar ends before a picture does, so is not the one that was read before.
         OSError: If the tar cannot be read.
     """
-    with open_read(shard.path) as stream:
+    with open_parts(shard.path) as stream:
         for want in sorted(wanted, key=lambda w: w.member_offset):
             stream.seek(want.member_offset)
             data = stream.read(want.member_size)

@@ -18,7 +18,14 @@ import pyarrow.parquet as pq
 
 from onceseen.core.config import PipelineConfig
 from onceseen.core.config_io import config_from_mapping
-from onceseen.core.files import exists, list_files, open_read, read_json, read_table
+from onceseen.core.files import (
+    exists,
+    list_files,
+    open_table,
+    read_json_if_there,
+    read_table,
+    read_table_if_there,
+)
 from onceseen.core.ids import name_order
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard, ShardKind, Verdict
@@ -152,11 +159,11 @@ def read_run(layout: RunLayout) -> RunRecord:
         ValueError: If there is no run, or its record is not one that this version wrote.
     """
     path = layout.run_json()
-    if not exists(path):
+    data = read_json_if_there(path)
+    if data is None:
         raise ValueError(
             f"{layout.root} is not a run directory: it has no run.json; expected the --output of a run"
         )
-    data = read_json(path)
     try:
         shards = tuple(
             Shard(
@@ -273,9 +280,9 @@ def _find_rows(
 ) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for shard, ids in shards_of(sample_ids, shards).items():
-        if not exists(path_of(shard)):
+        table = read_table_if_there(path_of(shard), columns)
+        if table is None:
             continue
-        table = read_table(path_of(shard), columns=columns)
         chosen = table.filter(pc.is_in(table["sample_id"], value_set=pa.array(ids, pa.string())))
         found.update((row["sample_id"], row) for row in chosen.to_pylist())
     return found
@@ -307,7 +314,7 @@ def group_members(
 def pair_batches(layout: RunLayout, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """Streams pairs/ in pieces of at most `PAIR_BATCH_ROWS` rows, files in UTF-8 byte order."""
     for path in list_files(layout.pairs_dir(), ".parquet"):
-        with open_read(path) as stream:
+        with open_table(path) as stream:
             reader = pq.ParquetFile(stream)
             chosen = list(columns) if columns is not None else None
             for batch in reader.iter_batches(PAIR_BATCH_ROWS, columns=chosen):

@@ -25,13 +25,15 @@ from typing import Any
 import pyarrow as pa
 
 from onceseen.core.failures import SHARD_REASONS
-from onceseen.core.files import exists, read_table, write_json
+from onceseen.core.files import read_table_if_there, write_json
 from onceseen.core.ids import name_order
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Verdict
 from onceseen.core.schemas import OK
 
 EXTRAS = ("candidate_recall", "bytes_read", "bytes_written")
+_FEATURE_COLUMNS = ("sample_id", "status")
+_VERDICT_COLUMNS = ("sample_id", "verdict", "representative_id", "kind", "copies", "component_size")
 _SHARD_REASONS = frozenset(str(reason) for reason in SHARD_REASONS)
 
 
@@ -91,15 +93,13 @@ class ShardStatistics:
                 failed.
         """
         damaged = _is_damaged(layout, shard)
-        for path in (layout.features(shard), layout.verdicts(shard)):
-            if not exists(path) and not damaged:
-                raise ReconciliationError(f"shard {shard}: {path} is missing; its samples were never judged")
-        failed_by = _check_samples(layout, shard) if exists(layout.features(shard)) else {}
-        verdicts = _verdicts(layout, shard)
+        features = _table_of(layout.features(shard), _FEATURE_COLUMNS, shard, required=not damaged)
+        verdicts = _table_of(layout.verdicts(shard), _VERDICT_COLUMNS, shard, required=not damaged)
+        failed_by = _check_samples(shard, features, verdicts)
         counts = Counter(verdicts["verdict"].to_pylist())
         tally = ShardTally(
             shard,
-            _row_count(layout, shard),
+            features.num_rows,
             counts[Verdict.KEEP],
             counts[Verdict.DROP],
             counts[Verdict.FAILED],
@@ -219,34 +219,24 @@ def write_summary(layout: RunLayout, summary: Mapping[str, Any]) -> str:
 
 
 def _is_damaged(layout: RunLayout, shard: str) -> bool:
-    path = layout.shard_failures(shard)
-    if not exists(path):
-        return False
-    return not _SHARD_REASONS.isdisjoint(read_table(path, columns=["reason"])["reason"].to_pylist())
+    failures = read_table_if_there(layout.shard_failures(shard), ["reason"])
+    return failures is not None and not _SHARD_REASONS.isdisjoint(failures["reason"].to_pylist())
 
 
-def _row_count(layout: RunLayout, shard: str) -> int:
-    path = layout.features(shard)
-    return int(read_table(path, columns=["row"]).num_rows) if exists(path) else 0
+def _table_of(path: str, columns: Sequence[str], shard: str, *, required: bool) -> pa.Table:
+    table = read_table_if_there(path, columns)
+    if table is None and required:
+        raise ReconciliationError(f"shard {shard}: {path} is missing; its samples were never judged")
+    return pa.table({name: [] for name in columns}) if table is None else table
 
 
-def _verdicts(layout: RunLayout, shard: str) -> pa.Table:
-    columns = ["sample_id", "verdict", "representative_id", "kind", "copies", "component_size"]
-    path = layout.verdicts(shard)
-    if exists(path):
-        return read_table(path, columns=columns)
-    return pa.table({name: [] for name in columns})
-
-
-def _check_samples(layout: RunLayout, shard: str) -> dict[str, int]:
+def _check_samples(shard: str, features: pa.Table, verdicts: pa.Table) -> dict[str, int]:
     """Checks that features/ and verdicts/ hold the same samples and failures; gives failures by reason."""
-    features = read_table(layout.features(shard), columns=["sample_id", "status"])
     status = dict(zip(features["sample_id"].to_pylist(), features["status"].to_pylist(), strict=True))
     if len(status) != features.num_rows:
         raise ReconciliationError(
             f"shard {shard}: features hold {features.num_rows} rows but {len(status)} ids"
         )
-    verdicts = _verdicts(layout, shard)
     judged = dict(zip(verdicts["sample_id"].to_pylist(), verdicts["verdict"].to_pylist(), strict=True))
     if len(judged) != verdicts.num_rows:
         raise ReconciliationError(

@@ -6,7 +6,6 @@ import pyarrow as pa
 import pytest
 
 from onceseen.core.files import (
-    TEMP_MARK,
     atomic_write,
     exists,
     list_files,
@@ -17,6 +16,7 @@ from onceseen.core.files import (
     write_table,
 )
 from onceseen.core.ids import decode_name, name_order, split_key
+from onceseen.core.remote import TEMP_MARK
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from onceseen.core.files import exists, read_table, write_table
+from onceseen.core.files import read_table_if_there, write_table
 from onceseen.core.layout import RunLayout
 from onceseen.core.schemas import PAIRS
 from onceseen.jobs.match.work import WorkFiles, bytes_table, table_bytes
@@ -57,8 +57,8 @@ def read_judged(
     work = WorkFiles(layout)
     wanted = list(columns) if columns is not None else JUDGED.names
     empty = JUDGED.empty_table().select(wanted)
-    paths = [work.path(step, number, "parquet") for step in rounds]
-    whole = pa.concat_tables([empty, *(read_table(path, wanted) for path in paths if exists(path))])
+    found = (read_table_if_there(work.path(step, number, "parquet"), wanted) for step in rounds)
+    whole = pa.concat_tables([empty, *(table for table in found if table is not None)])
     low, high = _nodes(whole)
     order = np.lexsort((np.arange(len(whole)), high, low))
     low, high = low[order], high[order]

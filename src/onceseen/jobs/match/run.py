@@ -12,7 +12,7 @@ import apache_beam as beam
 
 from onceseen.core.config import PipelineConfig
 from onceseen.core.cores import available_memory
-from onceseen.core.files import exists, read_json, remove
+from onceseen.core.files import read_json_if_there, remove
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard
 from onceseen.jobs.decisions import DecisionRows, Decisions, heads_of_classes, resolve_decisions
@@ -172,8 +172,7 @@ class MatchJob:
             write_queries(self.layout, self.shards, cells)
             steps.append(MeasureRecall(self.layout, candidates))
         self._steps("clusters", *steps)
-        path = recall_path(self.layout)
-        return dict(read_json(path)) if exists(path) else {"candidate_recall": None}
+        return read_json_if_there(recall_path(self.layout)) or {"candidate_recall": None}
 
     def _plan(self, rounds: tuple[str, ...], said: Decisions) -> ClusterPlan:
         partitions = max(2, self.pictures // _CLUSTER_PARTITION)

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from onceseen.core.files import exists, join, list_files, open_read, remove, write_bytes
+from onceseen.core.files import join, list_files, read_bytes_if_there, remove, write_bytes
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard, node_shard
 from onceseen.jobs.shuffles import portions
@@ -39,11 +39,10 @@ class WorkFiles:
 
     def read(self, step: str, number: int, dtype: np.dtype[np.void]) -> Records:
         """One shard's array; empty where the step had nothing for it."""
-        path = self.path(step, number)
-        if not exists(path):
+        data = read_bytes_if_there(self.path(step, number))
+        if data is None:
             return np.empty(0, dtype=dtype)
-        with open_read(path) as stream:
-            return np.asarray(np.load(io.BytesIO(stream.read()), allow_pickle=False))
+        return np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
 
     def read_all(self, steps: Iterable[str], number: int, dtype: np.dtype[np.void]) -> Records:
         """One shard's arrays of several steps, concatenated."""
@@ -51,8 +50,7 @@ class WorkFiles:
 
     def paths(self, step: str, suffix: str = ".npy") -> list[str]:
         """All files of a step."""
-        directory = join(self.layout.work_dir(), step)
-        return list_files(directory, suffix) if exists(directory) else []
+        return list_files(join(self.layout.work_dir(), step), suffix)
 
     def clear(self) -> None:
         """Removes everything."""

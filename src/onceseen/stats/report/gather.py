@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from onceseen.core.failures import Failure, FailureReason
-from onceseen.core.files import exists, read_json, read_table
+from onceseen.core.files import exists, read_json, read_table_if_there
 from onceseen.core.ids import name_order
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import PairKind, Verdict
@@ -203,10 +203,8 @@ def _failure_examples(layout: RunLayout, shards: Sequence[str]) -> dict[str, lis
     """The first examples of each reason, in the order of the shards; damaged shards among them."""
     examples: dict[str, list[Failure]] = {}
     for shard in shards:
-        path = layout.shard_failures(shard)
-        if not exists(path):
-            continue
-        for row in read_table(path).to_pylist():
+        table = read_table_if_there(layout.shard_failures(shard))
+        for row in table.to_pylist() if table is not None else ():
             few = examples.setdefault(row["reason"], [])
             if len(few) < MAX_EXAMPLES:
                 few.append(
@@ -217,4 +215,5 @@ def _failure_examples(layout: RunLayout, shards: Sequence[str]) -> dict[str, lis
 
 def _first_rows(path: str, limit: int) -> list[dict[str, Any]]:
     """The first rows of a table that is written most important first; none where the table is not there."""
-    return read_table(path).slice(0, limit).to_pylist() if exists(path) else []
+    table = read_table_if_there(path)
+    return table.slice(0, limit).to_pylist() if table is not None else []
