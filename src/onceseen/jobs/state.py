@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib import metadata
@@ -17,7 +18,7 @@ from typing import Any
 import onceseen
 from onceseen.core.config import PipelineConfig, VerifyConfig
 from onceseen.core.config_io import config_to_mapping
-from onceseen.core.files import exists, read_bytes, read_json, write_json
+from onceseen.core.files import read_bytes, read_json, read_json_if_there, write_json
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard, ShardKind
 from onceseen.core.schemas import SCHEMA_VERSION
@@ -59,6 +60,7 @@ _MATCH_KEYS = {
     "verify": tuple(f.name for f in fields(VerifyConfig) if f.name != "calibration"),
     "keep": None,
 }
+_SECRET = re.compile(r"^(\w*(?:secret|token|password|access_key)\w*)=.*", re.DOTALL)
 _REWRITE_KEYS = {"read": ("on_failure",), "write": ("member", "sidecar")}
 _LIBRARIES = (
     "apache-beam",
@@ -163,12 +165,12 @@ class RunState:
             ValueError: If run.json is of another schema version or damaged.
         """
         path = layout.run_json()
-        if not exists(path):
-            return None
         try:
-            content = read_json(path)
+            content = read_json_if_there(path)
         except ValueError as error:
             raise ValueError(f"{path} is damaged ({error}); start again with --overwrite") from error
+        if content is None:
+            return None
         found = content.get("schema_version")
         if found != SCHEMA_VERSION:
             raise ValueError(
@@ -200,7 +202,7 @@ class RunState:
 
     def describe(self, config: PipelineConfig) -> None:
         """Takes over the resolved config and the versions in use."""
-        self.content["config"] = config_to_mapping(config)
+        self.content["config"] = _without_secrets(config_to_mapping(config))
         self.content["versions"] = versions()
 
     def job(self, name: str) -> tuple[str, str]:
@@ -219,6 +221,17 @@ class RunState:
             for later in JOBS[JOBS.index(name) + 1 :]:
                 self.content["jobs"][later]["state"] = ""
         write_json(self.layout.run_json(), self.content)
+
+
+def _without_secrets(config: dict[str, Any]) -> dict[str, Any]:
+    """The config without the values of credentials among Beam's options: run.json is there for others to read."""
+    shown = {
+        name: [_SECRET.sub(r"\1=(not recorded)", option) for option in value]
+        if name.endswith("options")
+        else value
+        for name, value in config["runner"].items()
+    }
+    return {**config, "runner": shown}
 
 
 def _shard_to_json(shard: Shard) -> dict[str, Any]:
