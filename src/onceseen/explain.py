@@ -2,6 +2,8 @@
 
 Everything is read from the run's tables. A pair without a row was never compared, or stayed under the margin:
 its cosine and PDQ distance are then worked out from the features.
+
+RUN may be remote; Beam's options for its store, such as --s3_endpoint_url=..., may be given as well.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from onceseen.stats.lookup import (
 )
 from onceseen.stats.report.figures import plural
 
+TAKES_BEAM_OPTIONS = True
 MAX_MEMBERS = 12
 MAX_NEAR = 5
 _FACTS = ("status", "format", "width", "height", "num_bytes", "sharpness", "pdq_quality", "blank", "caption")

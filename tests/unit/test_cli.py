@@ -42,8 +42,19 @@ def test_sources_stand_together(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_unknown_arguments_of_a_command_without_beam(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["report", "run", "--runner=local"]) == 2
+    assert main(["fetch", "urls.csv", "--output", "shards", "--runner=local"]) == 2
     assert "--runner=local" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["report", "explain", "evaluate"])
+def test_commands_on_a_run_take_options_for_its_store(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = {"explain": ["00000/1"], "evaluate": ["--truth", "truth.csv"]}.get(command, [])
+    assert main([command, "run", *more, "--s3_endpoint_ulr=x"]) == 2
+    assert "--s3_endpoint_ulr=x" in capsys.readouterr().err
+    assert main([command, "run", *more, "--s3_endpoint_url=http://127.0.0.1:1"]) == 2
+    assert "run.json" in capsys.readouterr().err
 
 
 def test_beam_options_are_taken_over() -> None:

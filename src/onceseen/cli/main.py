@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _refuse_unknown(parser, unknown, beam=takes_beam_options)
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 2
-    if takes_beam_options:
+    if unknown or name == "dedup":  # the others need no Beam for a local run, and it takes seconds
         import_beam()
     _set_up_logging(verbose=parsed.verbose)
     return _run(name, module.run, parsed)
@@ -115,6 +115,8 @@ def _refuse_unknown(parser: argparse.ArgumentParser, unknown: Sequence[str], *, 
 def _run(name: str, run: Callable[[argparse.Namespace], int], parsed: argparse.Namespace) -> int:
     """Runs a command; errors that a user can do something about become one line."""
     try:
+        if parsed.beam_options:
+            _open_stores_by(parsed.beam_options)
         return int(run(parsed))
     except BrokenPipeError:  # a reader such as `head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -133,6 +135,19 @@ def _run(name: str, run: Callable[[argparse.Namespace], int], parsed: argparse.N
             raise
         print(f"onceseen {name}: {_last_line(error)} (--verbose shows where)", file=sys.stderr)
         return 1
+
+
+def _open_stores_by(flags: Sequence[str]) -> None:
+    """Has remote paths opened by Beam options of the command line, in commands that start no job too.
+
+    Raises:
+        ValueError: If Beam knows no such option.
+    """
+    from onceseen.core.config import RunnerConfig
+    from onceseen.core.remote import use_beam_options
+    from onceseen.jobs.runner import with_flags
+
+    use_beam_options([f"--{option}" for option in with_flags(RunnerConfig(), flags).options])
 
 
 def _stopped(name: str) -> int:

@@ -1,8 +1,13 @@
-"""Write report.html of a finished run again."""
+"""Write report.html of a finished run again.
+
+RUN may be remote; Beam's options for its store, such as --s3_endpoint_url=..., may be given as well.
+"""
 
 from __future__ import annotations
 
 import argparse
+
+TAKES_BEAM_OPTIONS = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,8 @@ over scored pairs, by transform, where pairs that were never compared count as m
 
 manifest.csv has the header file,source_id,transform. `file` is the sample_id (for folders: the path in SRC). Two files
 are copies when they share a source_id; a file may have several rows, one for each source that it contains.
+
+RUN and the manifest may be remote; Beam's options for their store, such as --s3_endpoint_url=..., may be given as well.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ import sys
 from onceseen.core.files import plain_path
 from onceseen.core.layout import RunLayout
 from onceseen.evaluate.evaluation import evaluate_run
+
+TAKES_BEAM_OPTIONS = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
