@@ -129,7 +129,7 @@ def feature_writer(
 def _opened(layout: RunLayout, shard: str) -> Iterator[Any]:
     path = layout.features(shard)
     try:
-        with open_read(path) as stream:
+        with open_table(path) as stream:
             yield stream
     except FileNotFoundError as error:
         raise FeaturesError(

@@ -358,7 +358,7 @@ class _Dedup:
             return done(self.layout, shard, fingerprint)
 
         self._say(name)
-        left = undone(self.shards, is_done)
+        left = self._left(name, done, fingerprint)
         graph = over_shards(self.layout, left, [Step(type(transform).__name__, transform)])
         with self._timed(name), self._bar(name, left, is_done):
             if left:  # all may be done: by a job of another launcher's, or before a kill
