@@ -43,13 +43,3 @@ def tree(directory: Path) -> dict[str, str]:
         for path in sorted(directory.rglob("*"))
         if path.is_file() and path.name != ".lock"
     }
-
-
-def outcome(run: Path) -> dict[str, Any]:
-    """What promise 4 of the design calls the same: shards/ by bytes, verdicts, pairs and stats by content."""
-    tables = {name: table(run, name).to_pylist() for name in ("verdicts", "pairs")}
-    stats = {p.name: pq.read_table(p).to_pylist() for p in sorted((run / "stats").glob("*.parquet"))}
-    texts = {
-        p.name: p.read_bytes() for p in (run / "stats" / "summary.json", run / "stats" / "delete_list.csv")
-    }
-    return {"shards": tree(run / "shards"), **tables, **stats, **texts}
