@@ -10,6 +10,7 @@ import pytest
 
 from cloud_storage import cloud_storage
 from onceseen.cli import main
+from onceseen.core import remote
 from onceseen.core.config import RunnerConfig
 from onceseen.core.config_io import load_config
 from onceseen.jobs import remote_checks
@@ -113,6 +114,15 @@ def test_a_local_path_with_dataflow(capsys: pytest.CaptureFixture[str], tmp_path
     flags = ["--runner=DataflowRunner", *(f"--{option}" for option in CLOUD)]
     assert main(["dedup", str(tmp_path), "--output", str(tmp_path / "run"), *flags]) == 2
     assert "is a path of this machine" in capsys.readouterr().err
+
+
+def test_a_bucket_without_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "_installed", lambda _: False)
+    remote._store.cache_clear()
+    with pytest.raises(
+        ValueError, match=r"^gs:// paths need google\.cloud\.storage, .*pip install 'onceseen\[gcp\]'"
+    ):
+        check_remote(Runner(RunnerConfig()), ["gs://bucket/shards"], "gs://bucket/run")
 
 
 def test_googles_clients_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

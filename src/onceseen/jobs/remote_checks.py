@@ -26,6 +26,7 @@ from apache_beam.runners.runner import create_runner
 
 from onceseen.core.config import EXTRACT
 from onceseen.core.files import is_local
+from onceseen.core.remote import remote_files
 from onceseen.jobs.checks import CheckError
 from onceseen.jobs.java import find_java
 from onceseen.jobs.runner import Runner
@@ -63,6 +64,8 @@ def check_remote(runner: Runner, sources: Sequence[str], output: str) -> None:
     elif not runner.is_local:
         _check_job_server(runner)
     buckets = [p for p in (output, *sources) if p.startswith("gs://")]
+    if buckets:
+        remote_files(buckets[0])  # says what to install where the client is missing
     if name == DATAFLOW or output.startswith("gs://"):
         _check_credentials()
     if name == DATAFLOW:
