@@ -21,7 +21,7 @@ PATHS := src tests pipelines benchmarks examples infra
 BENCHMARKS ?= extract rewrite memory cells
 
 .DEFAULT_GOAL := help
-.PHONY: help demo spark-jars spark-demo test test-unit check lint format type bench constraints install-demo install-test compiler clean
+.PHONY: help demo spark-if-java spark-jars spark-demo test test-runners test-unit check lint format type bench constraints install-demo install-test compiler clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | column -t -s@
@@ -34,8 +34,11 @@ demo: $(STAMPS)/demo ## install without torch, deduplicate the bundled photograp
 	$(BIN)/onceseen evaluate $(RUN) --truth build/demo/manifest.csv
 	@echo "Report: $(abspath $(RUN))/report.html"
 
-test: $(STAMPS)/test ## install what the tests need, torch included, and run all of them
+test: $(STAMPS)/test spark-if-java ## install what the tests need, torch included (and Spark, where Java is), and run all
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-runners: $(STAMPS)/test $(STAMPS)/spark ## only the tests on Spark: one machine, and a cluster that loses a worker
+	$(BIN)/python -m pytest tests/runners $(PYTEST_ARGS)
 
 test-unit: $(STAMPS)/test ## only the unit and property tests
 	$(BIN)/python -m pytest tests/unit tests/property $(PYTEST_ARGS)
@@ -55,12 +58,13 @@ type: $(STAMPS)/test ## mypy in strict mode
 
 spark-jars: $(STAMPS)/spark ## Spark (pyspark) and Beam's job server for it: needs Java 11 to 17 and Maven
 
-spark-demo: $(STAMPS)/spark ## the main job on the demo's shards, on Spark on this machine (some 10 minutes)
+spark-demo: $(STAMPS)/spark ## the main job on the demo's shards, on Spark on this machine; compared with `make demo`
 	@rm -rf build/spark/run build/spark/demo
 	$(BIN)/python -m onceseen.planted.demo --photos examples/photos --output build/spark/demo
 	$(BIN)/python infra/spark/stack.py --jars build/spark/jars --workers $(SPARK_WORKERS) -- \
-	  $(BIN)/onceseen dedup build/spark/demo/shards --output build/spark/run --config configs/local-cpu.yaml
+	  $(BIN)/onceseen dedup build/spark/demo/shards --output build/spark/run --config configs/spark.yaml
 	$(BIN)/onceseen evaluate build/spark/run --truth build/spark/demo/manifest.csv
+	@[ ! -d $(RUN)/shards ] || $(BIN)/python -m onceseen.jobs.outcome $(RUN) build/spark/run
 	@echo "Report: $(abspath build/spark/run)/report.html"
 
 bench: $(STAMPS)/demo ## run the benchmarks one after the other; JSON goes to build/bench
@@ -76,7 +80,7 @@ constraints: $(STAMPS)/venv ## resolve the ranges of pyproject.toml again and wr
 	$(BIN)/python infra/lock.py build/resolution.json .
 	@$(TIMED) "resolving the GPU image" \
 	  $(PIP) install --quiet --dry-run --ignore-installed --report build/resolution-gpu.json \
-	  -c constraints.txt '.[gcp,gpu,openclip]' -r infra/lock-gpu.txt
+	  -c constraints.txt '.[aws,gcp,gpu,hdfs,openclip]' -r infra/lock-gpu.txt
 	$(BIN)/python infra/lock.py --gpu build/resolution-gpu.json .
 
 install-demo: $(STAMPS)/demo ## only the environment of `make demo`
@@ -122,6 +126,12 @@ $(STAMPS)/spark: infra/spark/pom.xml infra/spark/requirements.txt | $(STAMPS)/de
 	@$(TIMED) "fetching Beam's job server for Spark, about 100 MB to download" \
 	  mvn -q -B -f infra/spark/pom.xml dependency:copy-dependencies -DoutputDirectory=$(abspath build/spark/jars)
 	@touch $@
+
+# Spark is tested where it can be had: without Java, Maven or a network, tests/runners are skipped and say so.
+spark-if-java: | $(STAMPS)/test
+	@if command -v java >/dev/null 2>&1 && command -v mvn >/dev/null 2>&1; then \
+	  $(MAKE) --no-print-directory spark-jars || echo "onceseen: Spark could not be fetched; its tests are skipped" >&2; \
+	else echo "onceseen: no java or no mvn in PATH; the tests on Spark are skipped" >&2; fi
 
 compiler:
 	@command -v $${CXX:-g++} >/dev/null 2>&1 && command -v $${CC:-gcc} >/dev/null 2>&1 || { \

@@ -194,6 +194,8 @@ def _executor_properties(parts: Parts) -> list[str]:
         f"-Dspark.executor.extraClassPath={parts.beam_jars}/*",
         f"-Dspark.executor.extraJavaOptions={options}",
         "-Dspark.executor.memory=1g",
+        # a task that lost its Python worker would get the same dead one again; Onceseen starts the job again instead
+        "-Dspark.task.maxFailures=1",
     ]
 
 

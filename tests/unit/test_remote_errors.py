@@ -37,6 +37,12 @@ def test_the_cause_is_one_line() -> None:
         "OSError: [Errno 28] No space left on device [while running 'ExtractShards/Extract-ptransform-31']"
     )
     assert short_cause(KILLED).endswith("CANCELLED: call already cancelled.")
+    unseen = short_cause(
+        "java.lang.RuntimeException: No client connected within timeout\n\tat org.apache.beam.A"
+    )
+    assert unseen.endswith(
+        "within timeout (a Python worker could not begin; its log says why, for example other versions than here)"
+    )
     assert short_cause("") == "it gave no cause"
     assert len(short_cause("x" * 10_000)) == 600
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import socket
 import sys
 from pathlib import Path
@@ -11,18 +10,12 @@ from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[2] / "infra" / "spark" / "stack.py"
+from spark_stack import load_stack
 
 
 @pytest.fixture(scope="module")
 def stack() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("spark_stack", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["spark_stack"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return load_stack()
 
 
 def _java(directory: Path, version: str) -> None:

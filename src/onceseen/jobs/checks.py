@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import apache_beam as beam
 
@@ -134,8 +135,11 @@ def check_workers(layout: RunLayout, shards: Sequence[Shard], runner: Runner) ->
     if runner.in_process or runner.template:  # where a template is made, no job is run
         probe_paths(shards[0], layout)
         return
+    once = replace(
+        runner, config=replace(runner.config, attempts=1)
+    )  # what is wrong now is wrong a second time
     try:
-        runner.run(
+        once.run(
             "check",
             lambda p: p | "First" >> beam.Create([shards[0]]) | "Probe" >> beam.Map(probe_paths, layout),
         )

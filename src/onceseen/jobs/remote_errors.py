@@ -10,6 +10,8 @@ _OUR_CODE = "Error received from SDK harness"
 """What job servers put before an exception that was raised in a worker: it would be raised again."""
 _TRACEBACK = "Traceback (most recent call last):"
 _JAVA_FRAME = "\n\tat "
+_UNSEEN = "No client connected within timeout"
+"""What Beam's job servers say, after three minutes, of a worker that could not set a step up."""
 _MOST_CHARACTERS = 600
 
 
@@ -35,7 +37,10 @@ def short_cause(text: str) -> str:
     lines = [
         line.strip() for line in python.splitlines() if line.strip() and not (raised and line[0].isspace())
     ]
-    return (lines[0] if lines else "it gave no cause")[:_MOST_CHARACTERS]
+    cause = (lines[0] if lines else "it gave no cause")[:_MOST_CHARACTERS]
+    if _UNSEEN in cause:
+        cause += " (a Python worker could not begin; its log says why, for example other versions than here)"
+    return cause
 
 
 @contextlib.contextmanager
