@@ -103,8 +103,8 @@ def test_workers_start_by_the_boot_of_our_own_beam() -> None:
 @pytest.mark.parametrize(
     ("target", "extras", "files"),
     [
-        ("worker-cpu", {"cpu", "gcp"}, ["constraints.txt"]),
-        ("worker-gpu", {"gpu", "gcp", "openclip"}, ["constraints.txt", "constraints-gpu.txt"]),
+        ("worker-cpu", {"aws", "cpu", "gcp", "hdfs"}, ["constraints.txt"]),
+        ("worker-gpu", {"aws", "gcp", "gpu", "hdfs", "openclip"}, ["constraints.txt", "constraints-gpu.txt"]),
     ],
 )
 def test_what_is_installed_is_pinned(target: str, extras: set[str], files: list[str]) -> None:
