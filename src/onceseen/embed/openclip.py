@@ -142,8 +142,8 @@ def _find_checkpoint(config: EmbedConfig, architecture: str) -> Path:
         return Path(config.pretrained)
     if not is_local(config.pretrained):
         raise ValueError(
-            f"embed.pretrained is {config.pretrained}, but OpenCLIP loads checkpoints from disk; expected a local path: "
-            "copy it to every worker's machine, or into its image (infra/docker)"
+            f"embed.pretrained is {config.pretrained}, but OpenCLIP loads checkpoints from disk; expected a local "
+            "path: copy it to every worker's machine, or into its image (infra/docker)"
         )
     tags = ", ".join(pretrained.list_pretrained_tags_by_model(architecture)) or "none"
     raise ValueError(

@@ -317,9 +317,10 @@ def _keep_freed_memory() -> None:
     """Has the C library reuse arrays of up to 8 MB instead of handing them back after each picture, and no larger ones.
 
     By default it returns the memory of threads to the system after each picture and gets it anew as zeroed pages:
-    measured, 870 page faults and a quarter of the processor time a picture, and threads wait for each other in it. Left
-    to itself, the GNU C library raises its bounds with the largest block that it has seen freed, up to 64 MB kept a
-    thread (`M_MMAP_THRESHOLD` in mallopt(3)); set, they stay: at most 16 MB a thread. Other C libraries have no such call.
+    measured, 870 page faults and a quarter of the processor time a picture, and threads wait for each other in it.
+    Left to itself, the GNU C library raises its bounds with the largest block that it has seen freed, up to 64 MB kept
+    a thread (`M_MMAP_THRESHOLD` in mallopt(3)); set, they stay: at most 16 MB a thread. Other C libraries have no such
+    call.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
