@@ -66,7 +66,7 @@ def test_an_error_in_a_worker_is_told_in_one_line_and_not_tried_again(
 
 
 def test_a_cluster_survives_the_death_of_a_python_worker_in_match(
-    parts: Any, demo: Path, in_process: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    parts: Any, demo: Path, in_process: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One master and two workers; once there are candidate pairs, the next Python worker is killed at work."""
     run = tmp_path / "run"
@@ -76,7 +76,9 @@ def test_a_cluster_survives_the_death_of_a_python_worker_in_match(
         assert run_tiny(demo, run, *flags) == 0
         killer.join()
     assert killer.killed
-    assert re.search(r"job match-[\w-]+ failed on PortableRunner: .*trying it again \(2 of 3\)", caplog.text)
+    assert re.search(
+        r"job match-[\w-]+ failed on PortableRunner: .*trying it again \(2 of 3\)", capsys.readouterr().err
+    )
     assert outcome(str(run)) == outcome(str(in_process))
 
 
