@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -63,6 +64,21 @@ def test_an_error_in_a_worker_is_told_in_one_line_and_not_tried_again(
     assert "\n" not in str(told.value)
     assert "trying it again" not in caplog.text
     assert "\tat " not in caplog.text
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_job_server_that_goes_away_is_named(parts: Any) -> None:
+    def wait(_: int) -> None:
+        time.sleep(60)
+
+    with contextlib.ExitStack() as running:
+        flags = running.enter_context(stack.running_stack(parts, workers=0))
+        runner = Runner(with_flags(RunnerConfig(), flags))
+        threading.Timer(5, running.close).start()
+        with pytest.raises(
+            JobError, match=r"^job wait: the job server of PortableRunner is gone \(UNAVAILABLE"
+        ):
+            runner.run("wait", lambda p: p | beam.Create([1]) | "Wait" >> beam.Map(wait))
 
 
 def test_a_cluster_survives_the_death_of_a_python_worker_in_match(

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from onceseen.jobs.remote_errors import lost_workers, no_java_traces, short_cause
+from onceseen.jobs.remote_errors import lost_workers, no_traces, short_cause
 
 KILLED = (
     "Pipeline onceseen-match-verify_c7 failed in state FAILED: org.apache.spark.SparkException: Job aborted due to "
@@ -48,7 +48,7 @@ def test_the_cause_is_one_line() -> None:
 
 
 def test_stack_traces_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    with no_java_traces():
+    with no_traces():
         logging.error(KILLED)
         logging.error("another error")
     logging.error(RAISED)

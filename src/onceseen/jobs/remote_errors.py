@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Iterator
+
+import grpc
 
 _OUR_CODE = "Error received from SDK harness"
 """What job servers put before an exception that was raised in a worker: it would be raised again."""
@@ -13,6 +16,9 @@ _JAVA_FRAME = "\n\tat "
 _UNSEEN = "No client connected within timeout"
 """What Beam's job servers say, after three minutes, of a worker that could not set a step up."""
 _MOST_CHARACTERS = 600
+_READER = "wait_until_finish_read"
+"""Beam's name of the thread that reads a job server's messages."""
+_READER_SECONDS = 5.0
 
 
 def lost_workers(text: str) -> bool:
@@ -43,14 +49,36 @@ def short_cause(text: str) -> str:
     return cause
 
 
+def server_error(error: grpc.RpcError) -> str:
+    """What a call to a job server ended in: the status and its words, in a line."""
+    code, details = (
+        getattr(error, name, str)() for name in ("code", "details")
+    )  # `str`: not every error has them
+    return " ".join(f"{getattr(code, 'name', code)} {details}".split()) or type(error).__name__
+
+
 @contextlib.contextmanager
-def no_java_traces() -> Iterator[None]:
-    """Keeps Beam from logging Java's stack traces, which are raised with the job's failure anyway."""
+def no_traces() -> Iterator[None]:
+    """Keeps Beam from printing stack traces of what is raised with the job's failure anyway.
+
+    These are Java's, which it logs, and that of the thread in which it reads a job server's messages.
+    """
     root = logging.getLogger()  # Beam logs a job server's messages there
+    usual = threading.excepthook
+
+    def hook(raised: threading.ExceptHookArgs) -> None:
+        if raised.thread is None or raised.thread.name != _READER:
+            usual(raised)
+
     root.addFilter(_is_no_java_trace)
+    threading.excepthook = hook
     try:
         yield
     finally:
+        for thread in threading.enumerate():
+            if thread.name == _READER:
+                thread.join(_READER_SECONDS)
+        threading.excepthook = usual
         root.removeFilter(_is_no_java_trace)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import apache_beam as beam
+import grpc
 from apache_beam.metrics import MetricsFilter
 from apache_beam.metrics.execution import MetricResult
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -24,7 +25,7 @@ from apache_beam.runners.runner import PipelineResult, PipelineRunner, create_ru
 
 from onceseen.core.config import EXTRACT, RunnerConfig
 from onceseen.core.metrics import NAMESPACE
-from onceseen.jobs.remote_errors import lost_workers, no_java_traces, short_cause
+from onceseen.jobs.remote_errors import lost_workers, no_traces, server_error, short_cause
 from onceseen.jobs.shuffles import SIZES
 
 LOCAL_NAMES = ("local", "DirectRunner", "FnApiRunner", "InProcessRunner")
@@ -151,7 +152,7 @@ class Runner:
     def _result(self, name: str, pipeline: beam.Pipeline) -> PipelineResult:
         """Runs a pipeline to its end; a remote runner's stack traces become one line."""
         try:
-            with no_java_traces():
+            with no_traces():
                 result = pipeline.run()
                 if self.template:
                     raise TemplateStagedError(
@@ -166,6 +167,11 @@ class Runner:
             said = str(error)
             kind = _WorkersLostError if lost_workers(said) else JobError
             raise kind(f"job {name} failed on {self.config.runner}: {short_cause(said)}") from error
+        except grpc.RpcError as error:
+            raise JobError(
+                f"job {name}: the job server of {self.config.runner} is gone ({server_error(error)}); start it again "
+                "and run the same command to resume"
+            ) from error
 
 
 def _log_sizes(name: str, distributions: Iterable[MetricResult]) -> None:
