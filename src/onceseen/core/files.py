@@ -79,6 +79,15 @@ def open_read(path: str, *, read_ahead: int = READ_AHEAD) -> BinaryIO:
     return open(path, "rb") if is_local(path) else remote_files(path).open_read(path, read_ahead)
 
 
+def open_native(path: str) -> BinaryIO | pa.NativeFile:
+    """Opens a file for Arrow to read: on this machine by itself, which takes no second copy of what it reads.
+
+    Raises:
+        OSError: As `open_read` does.
+    """
+    return pa.OSFile(os.fsencode(path)) if is_local(path) else open_read(path)
+
+
 def open_parts(path: str) -> BinaryIO:
     """Opens a file of which only some small parts are wanted, here and there. Raises as `open_read` does."""
     return open_read(path, read_ahead=_FEW_BYTES)

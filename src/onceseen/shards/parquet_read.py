@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from onceseen.core.config import ReadConfig
 from onceseen.core.failures import Failure, FailureReason
-from onceseen.core.files import open_read
+from onceseen.core.files import open_native
 from onceseen.core.ids import decode_name, sample_id
 from onceseen.core.records import ImageSample, Shard
 from onceseen.shards.extensions import clean_text, meta_of
@@ -45,7 +45,7 @@ def open_parquet(path: str) -> Iterator[pq.ParquetFile]:
         ParquetDamage: If its footer is not one.
         OSError: If the file cannot be opened.
     """
-    with open_read(path) as stream:
+    with open_native(path) as stream:
         yield parquet_file(stream)
 
 

@@ -17,7 +17,7 @@ from onceseen.shards.parquet_read import ParquetDamage, image_column, open_parqu
 from onceseen.shards.records import VerdictRow
 from onceseen.shards.table_write import widen, widened_schema, writer_options
 
-_GROUP_BYTES = 256 << 20
+_GROUP_BYTES = 128 << 20
 
 
 def rewrite_parquet(
@@ -31,11 +31,11 @@ def rewrite_parquet(
     """Writes the parquet file at `target`: rows of written samples, in order, with the added columns.
 
     Values, schema, schema metadata (Hugging Face features), compression and row groups are the input's; a row
-    group is parted at 256 MiB. A shard of which nothing is kept becomes a file without rows. A damaged file
+    group is parted at 128 MiB. A shard of which nothing is kept becomes a file without rows. A damaged file
     gives the rows before the damage, and `ledger.damaged` says so; one whose footer cannot be read has no
     schema to write, so gives no file.
 
-    Memory: a row group's written rows, at most 256 MiB and a batch, and as much again while they are encoded.
+    Memory: a row group's written rows, at most 128 MiB and a batch, and as much again while they are encoded.
 
     Raises:
         ValueError: If rows and verdicts do not match one to one; the output is then not there.

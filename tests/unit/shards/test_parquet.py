@@ -14,6 +14,7 @@ from onceseen.core.config import ReadConfig
 from onceseen.core.failures import FailureReason
 from onceseen.core.records import Shard, ShardKind
 from onceseen.shards import WantedImage, read_images, rewrite_shard
+from onceseen.shards.parquet_read import open_parquet, row_batches
 
 
 def _write(path: Path, columns: dict[str, object], rows_a_group: int = 40, **options: object) -> Path:
@@ -233,3 +234,38 @@ def test_rows_without_verdict_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="6 samples have verdicts, 5 were met"):
         rewrite_shard(shard, {**verdicts, "x": verdicts[samples[0].key]}, str(tmp_path / "out"), READ, WRITE)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(("size", "rows"), [(1_000, 32), (3_000_000, 2), (9_000_000, 1)])
+def test_large_rows_come_in_small_batches(tmp_path: Path, size: int, rows: int) -> None:
+    images = [bytes([i]) * size for i in range(40 if size < 10_000 else 5)]
+    path = _write(tmp_path / "a.parquet", {"image": images}, compression="none", use_dictionary=False)
+    with open_parquet(str(path)) as file:
+        batches = list(row_batches(file, 0))
+    assert max(batch.num_rows for _, batch in batches) == rows
+    assert [first for first, _ in batches] == list(range(0, len(images), rows))
+
+
+def test_a_written_page_holds_few_rows(tmp_path: Path) -> None:
+    """A page is the least that can be read; written at once, all of these rows would be one of 80 MB."""
+    images = [bytes([i]) * 2_000_000 for i in range(40)]
+    _write(tmp_path / "in" / "a.parquet", {"image": images}, compression="none", use_dictionary=False)
+    shard = one_shard(tmp_path / "in")
+    verdicts = {sample.key: verdict(sample) for sample in read_all(shard)[0]}
+    rewrite_shard(shard, verdicts, str(tmp_path / "out"), READ, WRITE)
+    column = pq.read_metadata(tmp_path / "out" / "a.parquet").row_group(0).column(0)
+    assert column.num_values == 40
+    whole = (tmp_path / "out" / "a.parquet").read_bytes()
+    assert _first_page_bytes(whole, column.data_page_offset) < 40_000_000
+
+
+def _first_page_bytes(file: bytes, offset: int) -> int:
+    """The uncompressed size in a page's header: a Thrift struct whose second field it is, as a zigzag varint."""
+    at = offset + 3  # field 1 (type), its value, field 2
+    value = shift = 0
+    while True:
+        byte = file[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return (value >> 1) ^ -(value & 1)
