@@ -159,15 +159,15 @@ def test_options_reach_workers_that_are_processes(
     inputs: Path, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing of the server is in their environment."""
+
+    def copy_object(name: str) -> None:  # pickled by value: workers do not have this module
+        files.write_bytes("s3://bucket/copied", files.read_bytes(f"s3://bucket/{name}"))
+
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     runner = Runner(RunnerConfig(workers=2, options=(f"s3_endpoint_url={url}",)))
-    runner.run("copy", lambda p: p | beam.Create(["in/tars/00000.tar"]) | beam.Map(_copy_object))
+    runner.run("copy", lambda p: p | beam.Create(["in/tars/00000.tar"]) | beam.Map(copy_object))
     use_beam_options([f"--s3_endpoint_url={url}"])
     assert files.read_bytes("s3://bucket/copied") == (inputs / "tars" / "00000.tar").read_bytes()
-
-
-def _copy_object(name: str) -> None:
-    files.write_bytes("s3://bucket/copied", files.read_bytes(f"s3://bucket/{name}"))
 
 
 def test_the_record_of_a_run_holds_no_secret(run: str, client: Any) -> None:
