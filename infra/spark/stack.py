@@ -76,12 +76,13 @@ class Parts:
     def java_command(self, main: str, arguments: Sequence[str], properties: Sequence[str] = ()) -> list[str]:
         """A JVM with Beam's jars before Spark's: Beam needs the newer of the two guavas."""
         classes = f"{self.beam_jars}/*:{self.spark_home}/jars/*"
-        return [self.java, "-Xmx1g", *opened(), *properties, "-cp", classes, main, *arguments]
+        return [self.java, "-Xmx1g", *java_flags(), *properties, "-cp", classes, main, *arguments]
 
 
-def opened() -> list[str]:
-    """Flags that open to Spark what Java 17 closes."""
-    return [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED]
+def java_flags() -> list[str]:
+    """Flags that open to Spark what Java 17 closes, and those of a JVM that lives for seconds beside others."""
+    quick = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+    return [*quick, *(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED)]
 
 
 def find_parts(jars: Path) -> Parts:
@@ -188,7 +189,7 @@ def _start_cluster(parts: Parts, workers: int, processes: contextlib.ExitStack) 
 
 
 def _executor_properties(parts: Parts) -> list[str]:
-    options = " ".join(opened())
+    options = " ".join(java_flags())
     return [
         f"-Dspark.driver.host={HOST}",
         f"-Dspark.executor.extraClassPath={parts.beam_jars}/*",

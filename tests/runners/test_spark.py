@@ -8,7 +8,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,18 +67,29 @@ def test_an_error_in_a_worker_is_told_in_one_line_and_not_tried_again(
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_job_server_that_goes_away_is_named(parts: Any) -> None:
+def test_a_job_server_that_goes_away_is_named(parts: Any, tmp_path: Path) -> None:
+    begun = str(tmp_path / "begun")
+
     def wait(_: int) -> None:
+        Path(begun).touch()
         time.sleep(60)
 
     with contextlib.ExitStack() as running:
         flags = running.enter_context(stack.running_stack(parts, workers=0))
-        runner = Runner(with_flags(RunnerConfig(), flags))
-        threading.Timer(5, running.close).start()
+        threading.Thread(target=_when_there, args=(Path(begun), running.close), daemon=True).start()
         with pytest.raises(
-            JobError, match=r"^job wait: the job server of PortableRunner is gone \(UNAVAILABLE"
+            JobError, match=r"^job wait: the job server of PortableRunner is gone \(.*(UNAVAILABLE|refused)"
         ):
-            runner.run("wait", lambda p: p | beam.Create([1]) | "Wait" >> beam.Map(wait))
+            Runner(with_flags(RunnerConfig(), flags)).run(
+                "wait", lambda p: p | beam.Create([1]) | "Wait" >> beam.Map(wait)
+            )
+
+
+def _when_there(path: Path, act: Callable[[], None]) -> None:
+    deadline = time.monotonic() + 100
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    act()
 
 
 def test_a_cluster_survives_the_death_of_a_python_worker_in_match(

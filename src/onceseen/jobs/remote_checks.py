@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import re
-import socket
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 
@@ -29,10 +28,10 @@ from onceseen.core.files import is_local
 from onceseen.core.remote import remote_files
 from onceseen.jobs.checks import CheckError
 from onceseen.jobs.java import find_java
+from onceseen.jobs.remote_errors import unreachable
 from onceseen.jobs.runner import Runner
 
 DATAFLOW = "DataflowRunner"
-_CONNECT_SECONDS = 5.0
 _JAR_SERVERS: dict[str, type[JavaJarJobServer]] = {
     "SparkRunner": SparkJarJobServer,
     "FlinkRunner": FlinkJarJobServer,
@@ -102,13 +101,12 @@ def _check_endpoint(endpoint: str) -> None:
     host, _, port = endpoint.rpartition(":")
     if not host or not port.isdigit():
         raise ValueError(f"--job_endpoint is {endpoint!r}; expected HOST:PORT, such as localhost:8099")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
-    except (OSError, OverflowError) as error:
+    refused = unreachable(host.strip("[]"), int(port))
+    if refused:
         raise CheckError(
-            f"no Beam job server answers at --job_endpoint={endpoint} ({error}): start it (infra/README.md says how), "
-            "or correct the address"
-        ) from error
+            f"no Beam job server answers at --job_endpoint={endpoint} ({refused}): start it (infra/README.md says "
+            "how), or correct the address"
+        )
 
 
 def _check_jar(name: str, options: PipelineOptions) -> None:

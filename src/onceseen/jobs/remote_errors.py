@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import socket
 import threading
 from collections.abc import Iterator
-
-import grpc
 
 _OUR_CODE = "Error received from SDK harness"
 """What job servers put before an exception that was raised in a worker: it would be raised again."""
@@ -19,6 +18,7 @@ _MOST_CHARACTERS = 600
 _READER = "wait_until_finish_read"
 """Beam's name of the thread that reads a job server's messages."""
 _READER_SECONDS = 5.0
+_CONNECT_SECONDS = 5.0
 
 
 def lost_workers(text: str) -> bool:
@@ -49,7 +49,16 @@ def short_cause(text: str) -> str:
     return cause
 
 
-def server_error(error: grpc.RpcError) -> str:
+def unreachable(host: str, port: int) -> str:
+    """Why nothing answers at an address; empty: something does. Waits at most some seconds."""
+    try:
+        socket.create_connection((host, port), timeout=_CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        return str(error)
+    return ""
+
+
+def server_error(error: Exception) -> str:
     """What a call to a job server ended in: the status and its words, in a line."""
     code, details = (
         getattr(error, name, str)() for name in ("code", "details")

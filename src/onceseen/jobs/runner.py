@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,7 +16,7 @@ import apache_beam as beam
 import grpc
 from apache_beam.metrics import MetricsFilter
 from apache_beam.metrics.execution import MetricResult
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
 from apache_beam.options.pipeline_options import _BeamArgumentParser as BeamArgumentParser
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.job.utils import dict_to_struct
@@ -25,11 +26,12 @@ from apache_beam.runners.runner import PipelineResult, PipelineRunner, create_ru
 
 from onceseen.core.config import EXTRACT, RunnerConfig
 from onceseen.core.metrics import NAMESPACE
-from onceseen.jobs.remote_errors import lost_workers, no_traces, server_error, short_cause
+from onceseen.jobs.remote_errors import lost_workers, no_traces, server_error, short_cause, unreachable
 from onceseen.jobs.shuffles import SIZES
 
 LOCAL_NAMES = ("local", "DirectRunner", "FnApiRunner", "InProcessRunner")
 _TRIES_AGAIN_ITSELF = ("DataflowRunner",)
+_PAUSE_SECONDS = 5.0
 _log = logging.getLogger(__name__)
 
 
@@ -128,8 +130,23 @@ class Runner:
             try:
                 return self._run_once(name, build, light=light)
             except _WorkersLostError as error:
+                self._check_server(name)
                 _log.warning("%s; trying it again (%d of %d)", error, attempt + 1, self._attempts)
         return self._run_once(name, build, light=light)
+
+    def _check_server(self, name: str) -> None:
+        """Before a job is tried again: Beam would wait minutes for a job server that is gone."""
+        time.sleep(_PAUSE_SECONDS)  # one that is being stopped listens for a moment longer
+        host, _, port = str(self.options(name).view_as(PortableOptions).job_endpoint or "").rpartition(":")
+        refused = unreachable(host.strip("[]"), int(port)) if host and port.isdigit() else ""
+        if refused:
+            raise self._server_gone(name, refused)
+
+    def _server_gone(self, name: str, why: str) -> JobError:
+        return JobError(
+            f"job {name}: the job server of {self.config.runner} is gone ({why}); start it again and run the same "
+            "command to resume"
+        )
 
     @property
     def _attempts(self) -> int:
@@ -167,11 +184,8 @@ class Runner:
             said = str(error)
             kind = _WorkersLostError if lost_workers(said) else JobError
             raise kind(f"job {name} failed on {self.config.runner}: {short_cause(said)}") from error
-        except grpc.RpcError as error:
-            raise JobError(
-                f"job {name}: the job server of {self.config.runner} is gone ({server_error(error)}); start it again "
-                "and run the same command to resume"
-            ) from error
+        except (grpc.RpcError, grpc.FutureTimeoutError) as error:
+            raise self._server_gone(name, server_error(error)) from error
 
 
 def _log_sizes(name: str, distributions: Iterable[MetricResult]) -> None:
