@@ -49,7 +49,7 @@ from onceseen.core.records import Shard
 from onceseen.core.schemas import VERDICTS
 from onceseen.jobs.dedup import DedupRequest, run_dedup
 from onceseen.jobs.extract_job import ExtractShards
-from onceseen.jobs.graphs import Step, over_shards
+from onceseen.jobs.graphs import over_shards
 from onceseen.jobs.rewrite_job import WriteDedupedShards
 from onceseen.jobs.runner import Runner
 from onceseen.jobs.state import RUNNING, RunState
@@ -272,7 +272,7 @@ def run_job(job: str, source: Path, run: Path, model: str, threads: int) -> dict
         transform = ExtractShards(config, layout, FINGERPRINT)
     before = _status_mb("VmRSS")
     RunState.start(layout, shards, config, None).mark(job, RUNNING, FINGERPRINT)
-    Runner(config.runner).run(job, over_shards(layout, shards, [Step(job, transform)]))
+    Runner(config.runner).run(job, over_shards(layout, shards, [transform]))
     return {"before_mb": before, "peak_mb": _status_mb("VmHWM")}
 
 

@@ -12,7 +12,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from onceseen.core.config import PipelineConfig
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard, ShardKind
-from onceseen.jobs.graphs import Step, list_shards, number_ranges, over_shards
+from onceseen.jobs.graphs import list_shards, number_ranges, over_shards
 from onceseen.jobs.state import RunState
 
 
@@ -63,7 +63,7 @@ def test_a_step_waits_for_the_one_before(layout: RunLayout, tmp_path: Path, work
     for number in range(3):
         (tmp_path / str(number)).mkdir()
         write = _Write(str(tmp_path / str(number + 1)), str(tmp_path / str(number)), number and len(chosen))
-        steps.append(Step(f"step {number}", _SpreadAndWrite(write)))
+        steps.append(f"step {number}" >> _SpreadAndWrite(write))
     options = PipelineOptions(
         [f"--direct_num_workers={workers}", "--direct_running_mode=multi_threading"]
         if workers > 1
@@ -87,7 +87,7 @@ class _SpreadAndWrite(beam.PTransform):
 def test_a_graph_is_no_larger_for_more_shards(layout: RunLayout) -> None:
     def size(count: int) -> int:
         pipeline = beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions([]))
-        over_shards(layout, _shards(count), [Step("step", beam.Map(len))])(pipeline)
+        over_shards(layout, _shards(count), ["step" >> beam.Map(len)])(pipeline)
         return len(pipeline.to_runner_api().SerializeToString())
 
     assert size(100_000) - size(10) < 100

@@ -5,7 +5,7 @@ fingerprint = fingerprint_image(data, picture, config)    # hashes, thumb, sharp
 """
 
 from onceseen.fingerprint.captions import caption_minhash, minhash_similarity
-from onceseen.fingerprint.decode import Picture, decode_image, decoded_image
+from onceseen.fingerprint.decode import ENCODED_AHEAD, Picture, decode_image, decoded_image
 from onceseen.fingerprint.fingerprint import (
     TRIMMED,
     Fingerprint,
@@ -17,6 +17,7 @@ from onceseen.fingerprint.pdq import PdqHash, hamming_distance, hamming_matrix, 
 from onceseen.fingerprint.sharpness import effective_resolution
 
 __all__ = [
+    "ENCODED_AHEAD",
     "TRIMMED",
     "Fingerprint",
     "PdqHash",

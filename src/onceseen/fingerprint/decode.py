@@ -41,6 +41,9 @@ _OPENCV_MAX_SIDE = 1 << 20
 PIXELS_AT_ONCE = 64_000_000
 """Pixels in decoded pictures at a time, in one process: with all copies, 5 (JPEG) to 16 bytes (transparency) each."""
 
+ENCODED_AHEAD = 64 << 20
+"""Bytes of image files that are read before they are decoded, in one shard; a larger one is alone."""
+
 _DECODED = Gate(PIXELS_AT_ONCE)
 
 # Imported, so that Pillow opens these formats in every thread without searching for plugins.

@@ -135,9 +135,8 @@ def check_workers(layout: RunLayout, shards: Sequence[Shard], runner: Runner) ->
     if runner.in_process or runner.template:  # where a template is made, no job is run
         probe_paths(shards[0], layout)
         return
-    once = replace(
-        runner, config=replace(runner.config, attempts=1)
-    )  # what is wrong now is wrong a second time
+    # what is wrong now is wrong a second time
+    once = replace(runner, config=replace(runner.config, attempts=1))
     try:
         once.run(
             "check",

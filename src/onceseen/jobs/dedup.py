@@ -42,7 +42,7 @@ from onceseen.jobs.checks import (
 from onceseen.jobs.decisions import DecisionRows, check_decisions, read_decisions, write_decisions
 from onceseen.jobs.extract_job import ExtractShards, extract_done
 from onceseen.jobs.finish import write_statistics
-from onceseen.jobs.graphs import Step, over_shards
+from onceseen.jobs.graphs import over_shards
 from onceseen.jobs.lock import run_lock
 from onceseen.jobs.match.run import MatchJob
 from onceseen.jobs.progress import Marks, shard_progress, undone
@@ -359,7 +359,7 @@ class _Dedup:
 
         self._say(name)
         left = self._left(name, done, fingerprint)
-        graph = over_shards(self.layout, left, [Step(type(transform).__name__, transform)])
+        graph = over_shards(self.layout, left, [transform])
         with self._timed(name), self._bar(name, left, is_done):
             if left:  # all may be done: by a job of another launcher's, or before a kill
                 self.runner.run(name, graph)

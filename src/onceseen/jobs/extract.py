@@ -33,7 +33,14 @@ from onceseen.core.layout import RunLayout
 from onceseen.core.records import ImageSample, Shard
 from onceseen.core.schemas import FAILURES, OK
 from onceseen.embed import Embedded, Embedder, embed_padded
-from onceseen.fingerprint import Fingerprint, caption_minhash, decoded_image, fingerprint_image, view_pixels
+from onceseen.fingerprint import (
+    ENCODED_AHEAD,
+    Fingerprint,
+    caption_minhash,
+    decoded_image,
+    fingerprint_image,
+    view_pixels,
+)
 from onceseen.shards import read_shard
 
 BLOCK_ROWS = 2_048
@@ -41,8 +48,6 @@ _MEMO_ROWS = 4 * BLOCK_ROWS
 _KEPT_BYTES = 8 << 20
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
 _BATCHES_UNDER_WAY = 2
-_AHEAD_BYTES = 64 << 20
-"""Encoded bytes that are read before they are decoded; a larger image is alone."""
 
 
 @dataclass(slots=True)
@@ -178,7 +183,7 @@ class _Extraction:
             ahead.append((size, replace(sample, image=None), self._submit(pool, sample)))
             del sample
             held += size
-            while len(ahead) >= window or held > _AHEAD_BYTES:
+            while len(ahead) >= window or held > ENCODED_AHEAD:
                 size, row, judged = ahead.popleft()
                 held -= size
                 yield row, judged

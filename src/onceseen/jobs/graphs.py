@@ -8,7 +8,7 @@ each starting when the one before it has written all its files: remote runners n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import apache_beam as beam
 
@@ -21,28 +21,15 @@ Ranges = tuple[tuple[int, int], ...]
 """Shard numbers as (first, one after the last), ascending."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One transform from shards, in files, to other files.
-
-    Attributes:
-        name: Label in the graph.
-        transform: Shards in; its output, of whatever kind, is complete when its files are.
-    """
-
-    name: str
-    transform: beam.PTransform
-
-
 def over_shards(
-    layout: RunLayout, shards: Sequence[Shard], steps: Sequence[Step], *, bare: bool = False
+    layout: RunLayout, shards: Sequence[Shard], steps: Sequence[beam.PTransform], *, bare: bool = False
 ) -> Build:
     """The graph of some steps over the same shards, one after the other.
 
     Args:
         layout: A run whose run.json lists the shards.
         shards: Which of them.
-        steps: In their order.
+        steps: In their order, each from shards to files; the output, of whatever kind, is complete when the files are.
         bare: Whether descriptions go without the file lists of folder shards, which only readers of pictures need.
     """
     ranges = number_ranges(shard.number for shard in shards)
@@ -52,9 +39,9 @@ def over_shards(
         done = None
         for step in steps:
             if done is not None:
-                turn = (turn, done) | f"After {step.name}" >> _NextTurn()
-            listed = turn | f"List {step.name}" >> beam.FlatMap(list_shards, layout, bare)
-            done = listed | step.name >> step.transform
+                turn = (turn, done) | f"After {step.label}" >> _NextTurn()
+            listed = turn | f"List {step.label}" >> beam.FlatMap(list_shards, layout, bare)
+            done = listed | step
         return done
 
     return build

@@ -29,9 +29,8 @@ from onceseen.core.remote import remote_files
 from onceseen.jobs.checks import CheckError
 from onceseen.jobs.java import find_java
 from onceseen.jobs.remote_errors import unreachable
-from onceseen.jobs.runner import Runner
+from onceseen.jobs.runner import DATAFLOW, Runner
 
-DATAFLOW = "DataflowRunner"
 _JAR_SERVERS: dict[str, type[JavaJarJobServer]] = {
     "SparkRunner": SparkJarJobServer,
     "FlinkRunner": FlinkJarJobServer,
@@ -101,7 +100,7 @@ def _check_endpoint(endpoint: str) -> None:
     host, _, port = endpoint.rpartition(":")
     if not host or not port.isdigit():
         raise ValueError(f"--job_endpoint is {endpoint!r}; expected HOST:PORT, such as localhost:8099")
-    refused = unreachable(host.strip("[]"), int(port))
+    refused = unreachable(endpoint)
     if refused:
         raise CheckError(
             f"no Beam job server answers at --job_endpoint={endpoint} ({refused}): start it (infra/README.md says "

@@ -49,11 +49,12 @@ def short_cause(text: str) -> str:
     return cause
 
 
-def unreachable(host: str, port: int) -> str:
-    """Why nothing answers at an address; empty: something does. Waits at most some seconds."""
+def unreachable(endpoint: str) -> str:
+    """Why nothing answers at HOST:PORT; empty: something does. Waits at most some seconds."""
+    host, _, port = endpoint.rpartition(":")
     try:
-        socket.create_connection((host, port), timeout=_CONNECT_SECONDS).close()
-    except (OSError, OverflowError) as error:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
+    except (OSError, OverflowError, ValueError) as error:
         return str(error)
     return ""
 

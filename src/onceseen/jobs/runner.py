@@ -30,7 +30,7 @@ from onceseen.jobs.remote_errors import lost_workers, no_traces, server_error, s
 from onceseen.jobs.shuffles import SIZES
 
 LOCAL_NAMES = ("local", "DirectRunner", "FnApiRunner", "InProcessRunner")
-_TRIES_AGAIN_ITSELF = ("DataflowRunner",)
+DATAFLOW = "DataflowRunner"
 _PAUSE_SECONDS = 5.0
 _log = logging.getLogger(__name__)
 
@@ -137,8 +137,8 @@ class Runner:
     def _check_server(self, name: str) -> None:
         """Before a job is tried again: Beam would wait minutes for a job server that is gone."""
         time.sleep(_PAUSE_SECONDS)  # one that is being stopped listens for a moment longer
-        host, _, port = str(self.options(name).view_as(PortableOptions).job_endpoint or "").rpartition(":")
-        refused = unreachable(host.strip("[]"), int(port)) if host and port.isdigit() else ""
+        endpoint = self.options(name).view_as(PortableOptions).job_endpoint
+        refused = unreachable(endpoint) if endpoint and endpoint != "embed" else ""
         if refused:
             raise self._server_gone(name, refused)
 
@@ -151,7 +151,7 @@ class Runner:
     @property
     def _attempts(self) -> int:
         """The in-process runner loses no worker without this process, and Dataflow tries again by itself."""
-        return 1 if self.is_local or self.config.runner in _TRIES_AGAIN_ITSELF else self.config.attempts
+        return 1 if self.is_local or self.config.runner == DATAFLOW else self.config.attempts
 
     def _run_once(
         self, name: str, build: Callable[[beam.Pipeline], object], *, light: bool
@@ -220,8 +220,8 @@ def with_flags(config: RunnerConfig, flags: Sequence[str]) -> RunnerConfig:
         ValueError: If Beam knows no such option.
     """
     joined = _joined(flags)
-    for options in (config.options, config.extract_options, config.other_options):
-        refuse_unknown_flags([*(f"--{o}" for o in options), *joined])
+    given = (*config.options, *config.extract_options, *config.other_options)
+    refuse_unknown_flags([*(f"--{option}" for option in given), *joined])
     common = list(config.options)
     for flag in joined:
         name, _, value = flag.removeprefix("--").partition("=")

@@ -1,4 +1,4 @@
-"""What crosses a border between stages, measured: every grouping and every spreading of the jobs goes through here.
+"""What crosses a border between stages, measured: the jobs group blocks and spread shards through here.
 
 The encoded size of each element goes to the distribution `element_bytes/<name>`. Elements are packed blocks of at most
 `BLOCK_BYTES`, far under the 64 MB that a runner takes without harm; one over `ELEMENT_LIMIT` is a bug and is logged.

@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 from onceseen.core.config import ReadConfig
 from onceseen.core.cores import available_cores
 from onceseen.core.records import Shard, node_id, node_shard
-from onceseen.fingerprint import decoded_image
+from onceseen.fingerprint import ENCODED_AHEAD, decoded_image
 from onceseen.shards import WantedImage, read_images
 
 CACHED_PICTURES = 512
-_AHEAD_BYTES = 64 << 20
-"""Encoded bytes that are read before they are decoded; a larger image is alone."""
 
 
 class PictureCache:
@@ -64,13 +62,13 @@ class PictureCache:
 
 
 def _portions(images: Iterable[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
-    """Images in portions of at most `_AHEAD_BYTES` and one more."""
+    """Images in portions of at most `ENCODED_AHEAD` and one more."""
     portion: list[tuple[int, bytes]] = []
     held = 0
     for row, data in images:
         portion.append((row, data))
         held += len(data)
-        if held > _AHEAD_BYTES:
+        if held > ENCODED_AHEAD:
             yield portion
             portion, held = [], 0
     yield portion

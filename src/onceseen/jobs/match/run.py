@@ -16,7 +16,7 @@ from onceseen.core.files import read_json_if_there, remove
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard
 from onceseen.jobs.decisions import DecisionRows, Decisions, heads_of_classes, resolve_decisions
-from onceseen.jobs.graphs import Step, over_shards
+from onceseen.jobs.graphs import over_shards
 from onceseen.jobs.match.candidates import FindCandidatePairs, Pass
 from onceseen.jobs.match.classes import STEP as STARS
 from onceseen.jobs.match.classes import FindExactClasses
@@ -81,8 +81,7 @@ class MatchJob:
     def _steps(self, name: str, *transforms: beam.PTransform, light: bool = True) -> None:
         """Runs some steps one after the other, as one graph."""
         self.progress(name)
-        steps = [Step(type(transform).__name__, transform) for transform in transforms]
-        graph = over_shards(self.layout, self.shards, steps, bare=True)
+        graph = over_shards(self.layout, self.shards, transforms, bare=True)
         self.runner.run("match-" + name.replace(" ", "-"), graph, light=light)
 
     def _decisions(self, rows: DecisionRows) -> Decisions:
