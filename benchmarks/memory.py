@@ -198,7 +198,7 @@ def _write_parquet(rows: Iterator[dict[str, bytes]], path: Path, group_bytes: fl
 
 def write_verdicts(layout: RunLayout, shard: Shard) -> None:
     """Verdicts for a shard's features: every third sample is dropped for the one before it."""
-    found = read_features(layout, shard.name, ["sample_id", "key"]).to_pylist()
+    found = read_features(layout, shard, ["sample_id", "key"]).to_pylist()
     rows = []
     for i, row in enumerate(found):
         dropped = i % 3 == 2

@@ -126,14 +126,14 @@ def feature_writer(
 
 
 @contextmanager
-def _opened(layout: RunLayout, shard: str) -> Iterator[Any]:
-    path = layout.features(shard)
+def _opened(layout: RunLayout, shard: Shard) -> Iterator[Any]:
+    path = layout.of(shard).features(shard.name)
     try:
         with open_table(path) as stream:
             yield stream
     except FileNotFoundError as error:
         raise FeaturesError(
-            f"{path} is missing: extract is not done for shard {shard}; run dedup again"
+            f"{path} is missing: extract is not done for shard {shard.name}, or the run was moved; run dedup again"
         ) from error
 
 
@@ -149,7 +149,7 @@ def _take_rows(file: pq.ParquetFile, rows: NDArray[np.int64], columns: Sequence[
     return pa.concat_tables(found)
 
 
-def read_features(layout: RunLayout, shard: str, columns: Sequence[str] | None = None) -> pa.Table:
+def read_features(layout: RunLayout, shard: Shard, columns: Sequence[str] | None = None) -> pa.Table:
     """A shard's features, or some columns of them.
 
     Raises:
@@ -160,13 +160,13 @@ def read_features(layout: RunLayout, shard: str, columns: Sequence[str] | None =
 
 
 def read_feature_rows(
-    layout: RunLayout, shard: str, rows: NDArray[np.int64], columns: Sequence[str]
+    layout: RunLayout, shard: Shard, rows: NDArray[np.int64], columns: Sequence[str]
 ) -> pa.Table:
     """Some rows of a shard's features.
 
     Args:
         layout: The run.
-        shard: Name of the shard.
+        shard: The shard, of this run or of one that it was appended to.
         rows: (n,) int64, ascending, each once.
         columns: Columns wanted.
 
@@ -180,9 +180,9 @@ def read_feature_rows(
         return _take_rows(pq.ParquetFile(stream), rows, columns)
 
 
-def read_model(layout: RunLayout, shard: str) -> Mapping[str, Any] | None:
+def read_model(layout: RunLayout, shard: Shard) -> Mapping[str, Any] | None:
     """The model recorded in a shard's features."""
-    with open_parts(layout.features(shard)) as stream:
+    with open_parts(layout.of(shard).features(shard.name)) as stream:
         metadata = pq.ParquetFile(stream).schema_arrow.metadata or {}
     return json.loads(metadata[_METADATA_KEY])["model"] if _METADATA_KEY in metadata else None
 
@@ -228,14 +228,14 @@ def view_vectors(table: pa.Table, dimensions: int) -> list[NDArray[np.float32]]:
     ]
 
 
-def read_thumbs(layout: RunLayout, shard: str) -> pa.Table:
+def read_thumbs(layout: RunLayout, shard: Shard) -> pa.Table:
     """A shard's thumbs."""
-    return read_table(layout.thumbs(shard))
+    return read_table(layout.of(shard).thumbs(shard.name))
 
 
-def read_thumb_rows(layout: RunLayout, shard: str, rows: NDArray[np.int64]) -> pa.Table:
+def read_thumb_rows(layout: RunLayout, shard: Shard, rows: NDArray[np.int64]) -> pa.Table:
     """Some rows (ascending, each once) of a shard's thumbs, reading the row groups that hold them."""
-    with open_table(layout.thumbs(shard)) as stream:
+    with open_table(layout.of(shard).thumbs(shard.name)) as stream:
         return _take_rows(pq.ParquetFile(stream), rows, THUMBS.names)
 
 

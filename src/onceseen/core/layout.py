@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from onceseen.core.files import join, plain_path
+from onceseen.core.records import Shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,10 @@ class RunLayout:
     def at(cls, path: str) -> RunLayout:
         """A run directory as a user names it: with or without a closing slash, or as a file:// URL."""
         return cls(plain_path(path).rstrip("/") or "/")
+
+    def of(self, shard: Shard) -> RunLayout:
+        """The run that holds a shard's features: this one, or that of an older crawl (`Shard.run`)."""
+        return RunLayout.at(shard.run) if shard.run else self
 
     def path(self, name: str) -> str:
         """A file or directory by its name in RUN."""

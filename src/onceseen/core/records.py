@@ -58,6 +58,8 @@ class Shard:
         files: For folders: paths of its files relative to `path`, in UTF-8 byte order; else empty.
         id_prefix: For folders: what stands before a file's path in SRC in its sample_id (`<SRC's name>/` where there
             are several SRC); else empty.
+        run: The run that holds its features, where that is not the one that lists it: a reference that is searched or
+            appended to; else empty.
     """
 
     number: int
@@ -68,6 +70,7 @@ class Shard:
     mark: str
     files: tuple[str, ...] = ()
     id_prefix: str = ""
+    run: str = ""
 
 
 @dataclass(frozen=True, slots=True)

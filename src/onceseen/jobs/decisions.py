@@ -165,9 +165,7 @@ def _nodes(ids: Iterable[str], layout: RunLayout, shards: Sequence[Shard]) -> di
     for shard in shards:
         if not wanted or not any(i.startswith(shard.id_prefix or f"{shard.name}/") for i in wanted):
             continue
-        for row, sample in enumerate(
-            read_features(layout, shard.name, ["sample_id"])["sample_id"].to_pylist()
-        ):
+        for row, sample in enumerate(read_features(layout, shard, ["sample_id"])["sample_id"].to_pylist()):
             if sample in wanted:
                 found[sample] = node_id(shard.number, row)
                 wanted.discard(sample)

@@ -290,7 +290,7 @@ class _Dedup:
             )
         state.mark("extract", RUNNING, self.prints.extract)
         for shard in self.shards:
-            if read_model(other, shard.name) != self.model:
+            if read_model(other, shard) != self.model:
                 raise RunConflictError(
                     f"--features {other.root}: shard {shard.name} was embedded by another model"
                 )

@@ -13,8 +13,8 @@ from dataclasses import replace
 import apache_beam as beam
 
 from onceseen.core.layout import RunLayout
+from onceseen.core.listing import read_shards
 from onceseen.core.records import Shard
-from onceseen.jobs.state import read_shards
 
 Build = Callable[[beam.Pipeline], object]
 Ranges = tuple[tuple[int, int], ...]

@@ -11,16 +11,17 @@ import json
 import platform
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from importlib import metadata
 from typing import Any
 
 import onceseen
 from onceseen.core.config import PipelineConfig, VerifyConfig
 from onceseen.core.config_io import config_to_mapping
-from onceseen.core.files import read_bytes, read_json, read_json_if_there, write_json
+from onceseen.core.files import read_bytes, read_json_if_there, write_json
 from onceseen.core.layout import RunLayout
-from onceseen.core.records import Shard, ShardKind
+from onceseen.core.listing import shard_to_json
+from onceseen.core.records import Shard
 from onceseen.core.schemas import SCHEMA_VERSION
 from onceseen.verify import load_calibration
 
@@ -191,7 +192,7 @@ class RunState:
         content = {
             "schema_version": SCHEMA_VERSION,
             "config": {},
-            "shards": [_shard_to_json(s) for s in shards],
+            "shards": [shard_to_json(s) for s in shards],
             "model": model,
             "versions": {},
             "jobs": {job: {"state": "", "fingerprint": ""} for job in JOBS},
@@ -232,18 +233,6 @@ def _without_secrets(config: dict[str, Any]) -> dict[str, Any]:
         for name, value in config["runner"].items()
     }
     return {**config, "runner": shown}
-
-
-def _shard_to_json(shard: Shard) -> dict[str, Any]:
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(shard).items()}
-
-
-def read_shards(layout: RunLayout) -> list[Shard]:
-    """The input listing of a run, by number."""
-    return [
-        Shard(**{**entry, "kind": ShardKind(entry["kind"]), "files": tuple(entry["files"])})
-        for entry in read_json(layout.run_json())["shards"]
-    ]
 
 
 def describe_difference(

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from onceseen.core.config import CellsConfig
-from onceseen.jobs.match.training import read_cells, write_cells
 from onceseen.neighbors import device
 from onceseen.neighbors.cells import Cells, assign_coarse, search_cell, train_cells
+from onceseen.neighbors.cells_file import read_cells, write_cells
 from onceseen.neighbors.device import require_faiss, search_device
 from onceseen.neighbors.packing import code_dtype
 

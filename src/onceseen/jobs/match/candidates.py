@@ -17,14 +17,15 @@ from onceseen.core.config import PipelineConfig
 from onceseen.core.layout import RunLayout
 from onceseen.core.metrics import counter, distribution
 from onceseen.core.records import Shard
-from onceseen.jobs.match.regions import signatures, vector_regions
-from onceseen.jobs.match.training import read_cells
+from onceseen.jobs.match.classes import class_members
 from onceseen.jobs.match.work import WorkFiles, by_shard
 from onceseen.jobs.shuffles import Gather, Spread, portions
 from onceseen.neighbors.bands import band_positions, band_values, search_band
 from onceseen.neighbors.cells import assign_coarse, encode, search_cell
+from onceseen.neighbors.cells_file import read_cells
 from onceseen.neighbors.device import search_device
 from onceseen.neighbors.packing import PAIR, SIGNATURE, code_dtype, unique_pairs, unpack
+from onceseen.neighbors.regions import signatures, vector_regions
 
 Key = tuple[str, int, int]
 """("band", band, range of values) or ("cell", coarse cell, code dimensions)."""
@@ -82,7 +83,7 @@ def code_blocks(
 def _band_blocks(
     shard: Shard, layout: RunLayout, config: PipelineConfig, part: Pass
 ) -> Iterator[tuple[Key, bytes]]:
-    records = signatures(layout, shard, config)
+    records = signatures(layout, shard, class_members(layout, shard), config)
     positions = band_positions(config.bands)
     for band in range(config.bands.bands):
         wanted = [r for r in range(part.ranges) if part.takes(band * part.ranges + r)]
@@ -98,7 +99,7 @@ def _cell_blocks(
     shard: Shard, layout: RunLayout, config: PipelineConfig, part: Pass
 ) -> Iterator[tuple[Key, bytes]]:
     cells = read_cells(layout.centroids())
-    regions = vector_regions(layout, shard)
+    regions = vector_regions(layout, shard, class_members(layout, shard))
     device = search_device(config.cells)
     coarse = assign_coarse(regions.vectors, cells, config.cells.coarse_probes, device)
     codes = encode(regions.vectors, regions.nodes, regions.flags, cells)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 import numpy as np
+from numpy.typing import NDArray
 
 from onceseen.core.features import fixed_bytes, node_ids, read_features, status_ok
 from onceseen.core.layout import RunLayout
@@ -42,7 +43,7 @@ class FindExactClasses(beam.PTransform):
 
 def hash_blocks(shard: Shard, layout: RunLayout, partitions: int) -> Iterator[tuple[int, bytes]]:
     """A shard's pixel hashes, split by hash range."""
-    table = read_features(layout, shard.name, ["status", "pixel_hash", "sha256"])
+    table = read_features(layout, shard, ["status", "pixel_hash", "sha256"])
     ok = status_ok(table)
     hashes = fixed_bytes(table, "pixel_hash", 16)[ok]
     members = np.empty(len(hashes), dtype=MEMBER)
@@ -60,6 +61,11 @@ def find_classes(keyed: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, byte
     stars = exact_classes(unpack(keyed[1], MEMBER))
     counter("match/exact_copies").inc(len(stars))
     yield from by_shard(stars, "node")
+
+
+def class_members(layout: RunLayout, shard: Shard) -> NDArray[np.int64]:
+    """Nodes of a shard that belong to another's exact class, ascending."""
+    return np.asarray(WorkFiles(layout).read(STEP, shard.number, STAR)["node"], dtype=np.int64)
 
 
 def write_stars(keyed: tuple[int, Iterable[bytes]], layout: RunLayout) -> None:

@@ -125,7 +125,7 @@ def _by_partition(roots: NDArray[np.int64], partitions: int) -> Iterator[tuple[i
 def _attributes(shard: Shard, labels: Records, plan: ClusterPlan) -> tuple[Records, list[str], list[str]]:
     """Attributes, ids and preferred values of one shard's participants, in the labels' order."""
     columns = ["sample_id", "width", "height", "num_bytes", "sharpness", "meta"]
-    table = read_features(plan.layout, shard.name, columns).take(node_row(labels["node"])).to_pylist()
+    table = read_features(plan.layout, shard, columns).take(node_row(labels["node"])).to_pylist()
     out = np.zeros(len(labels), dtype=ATTRIBUTES)
     out["root"], out["node"], out["head"], out["equal"] = labels["root"], labels["node"], labels["node"], True
     stars = star_rows(plan.layout, shard.number, plan.decisions)

@@ -9,9 +9,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from onceseen.core.files import read_table_if_there, write_table
+from onceseen.core.ipc import bytes_table, table_bytes
 from onceseen.core.layout import RunLayout
 from onceseen.core.schemas import PAIRS
-from onceseen.jobs.match.work import WorkFiles, bytes_table, table_bytes
+from onceseen.jobs.match.work import WorkFiles
 from onceseen.jobs.shuffles import block_slices
 
 JUDGED = PAIRS.append(pa.field("doubtful", pa.bool_()))

@@ -85,7 +85,7 @@ def vote(
     for shard in keyed[1]["shard"]:
         stars = unpack((block for kind, block, _ in blocks if kind == "star"), STAR)
         if len(stars):
-            ids = read_features(layout, shard.name, ["sample_id"])["sample_id"].to_pylist()
+            ids = read_features(layout, shard, ["sample_id"])["sample_id"].to_pylist()
             for number, block in by_shard(stars, "node", beside=max(map(len, ids))):
                 heads = np.frombuffer(block, dtype=STAR)["head"].tolist()
                 yield number, ("star", block, [ids[node_row(head)] for head in heads])
@@ -143,7 +143,7 @@ def _star_rows(shard: Shard, layout: RunLayout, blocks: Iterable[Ballot]) -> lis
     ]
     if not found:
         return []
-    ids = read_features(layout, shard.name, ["sample_id"])["sample_id"].to_pylist()
+    ids = read_features(layout, shard, ["sample_id"])["sample_id"].to_pylist()
     rows = []
     for node, head, equal, head_id in found:
         pair = sorted(

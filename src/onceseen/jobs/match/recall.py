@@ -17,11 +17,12 @@ from onceseen.core.config import CellsConfig
 from onceseen.core.files import join, open_read, write_bytes, write_json
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard
-from onceseen.jobs.match.regions import vector_regions
+from onceseen.jobs.match.classes import class_members
 from onceseen.jobs.match.training import sample_vectors
 from onceseen.jobs.match.work import WorkFiles, by_shard
 from onceseen.jobs.shuffles import Gather, Spread
 from onceseen.neighbors.packing import PAIR
+from onceseen.neighbors.regions import vector_regions
 
 COSINES = (0.95, 0.9, 0.8, 0.7)
 HEADLINE = 0.8
@@ -70,7 +71,7 @@ def true_pairs(shard: Shard, layout: RunLayout) -> Iterator[tuple[int, bytes]]:
     """Pairs of a shard's pictures with the queries at or above the least cosine of `COSINES`."""
     with open_read(queries_path(layout)) as stream, np.load(io.BytesIO(stream.read())) as stored:
         queries, nodes = stored["vectors"], stored["nodes"]
-    regions = vector_regions(layout, shard)
+    regions = vector_regions(layout, shard, class_members(layout, shard))
     whole = regions.flags == 0
     cosine = queries @ regions.vectors[whole].T
     other = regions.nodes[whole]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Sequence
 
@@ -10,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onceseen.core.config import CellsConfig
-from onceseen.core.files import open_read, write_bytes
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard
-from onceseen.jobs.match.regions import vector_regions
+from onceseen.jobs.match.classes import class_members
 from onceseen.neighbors.cells import Cells, train_cells
+from onceseen.neighbors.cells_file import read_cells, write_cells
 from onceseen.neighbors.packing import mix64
+from onceseen.neighbors.regions import VectorRegions, vector_regions
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def make_cells(layout: RunLayout, shards: Sequence[Shard], pictures: int, config
     """
     if config.centroids:
         cells = read_cells(config.centroids)
-        width = vector_regions(layout, shards[0]).vectors.shape[1] if shards else cells.centroids.shape[1]
+        width = _vectors(layout, shards[0]).vectors.shape[1] if shards else cells.centroids.shape[1]
         if width != cells.centroids.shape[1]:
             raise ValueError(
                 f"cells.centroids {config.centroids} has {cells.centroids.shape[1]} dimensions, the embeddings "
@@ -68,7 +68,7 @@ def sample_vectors(
     kept: list[tuple[NDArray[np.float32], NDArray[np.int64]]] = []
     seen = 0
     for index in np.argsort(mix64(numbers, seed), kind="stable"):
-        regions = vector_regions(layout, shards[int(index)])
+        regions = _vectors(layout, shards[int(index)])
         whole = regions.flags == 0
         kept.append((regions.vectors[whole], regions.nodes[whole]))
         seen += int(whole.sum())
@@ -81,30 +81,5 @@ def sample_vectors(
     return np.ascontiguousarray(vectors[chosen]), nodes[chosen]
 
 
-def write_cells(path: str, cells: Cells) -> None:
-    """Keeps cells as an .npz file, which says what they were trained on."""
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        centroids=cells.centroids,
-        components=cells.components,
-        trained_on=np.array(cells.trained_on, dtype=np.str_),
-    )
-    write_bytes(path, buffer.getvalue())
-
-
-def read_cells(path: str) -> Cells:
-    """Reads cells.
-
-    Raises:
-        ValueError: If the file is missing or is not one of cells.
-    """
-    try:
-        with open_read(path) as stream, np.load(io.BytesIO(stream.read()), allow_pickle=False) as stored:
-            trained_on = str(stored["trained_on"]) if "trained_on" in stored else ""
-            centroids, components = (stored[name].astype(np.float32) for name in ("centroids", "components"))
-            return Cells(centroids, components, trained_on)
-    except (OSError, KeyError, ValueError) as error:
-        raise ValueError(
-            f"{path} is not a file of cells (.npz with centroids and components): {error}"
-        ) from error
+def _vectors(layout: RunLayout, shard: Shard) -> VectorRegions:
+    return vector_regions(layout, shard, class_members(layout, shard))

@@ -30,7 +30,7 @@ def write_verdicts(keyed: Grouped, layout: RunLayout) -> None:
         for verdict in (SampleVerdict(*fields) for fields in block)
     }
     for shard in keyed[1]["shard"]:
-        table = read_features(layout, shard.name, ["sample_id", "key", "row", "status"]).to_pylist()
+        table = read_features(layout, shard, ["sample_id", "key", "row", "status"]).to_pylist()
         rows = [_row(shard, sample, found.get(sample["row"])) for sample in table]
         write_table(layout.verdicts(shard.name), pa.Table.from_pylist(rows, schema=VERDICTS))
 

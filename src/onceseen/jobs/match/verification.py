@@ -24,16 +24,16 @@ from onceseen.core.config import PipelineConfig
 from onceseen.core.cores import available_cores, one_thread_a_call
 from onceseen.core.ids import name_order
 from onceseen.core.layout import RunLayout
+from onceseen.core.listing import read_shards
 from onceseen.core.metrics import counter, distribution
 from onceseen.core.records import Shard, node_shard
-from onceseen.jobs.match.evidence import Dossier, rows_of
 from onceseen.jobs.match.judged import judged_blocks, write_judged
-from onceseen.jobs.match.reread import PictureCache
 from onceseen.jobs.match.work import WorkFiles, runs_of
 from onceseen.jobs.shuffles import Gather, Spread
-from onceseen.jobs.state import read_shards
 from onceseen.neighbors.packing import PAIR, Records, unique_pairs, unpack
 from onceseen.verify import Calibration, Judgement, judge, judge_pixels, load_calibration
+from onceseen.verify.dossiers import Dossier, rows_of
+from onceseen.verify.reread import PictureCache
 
 PART_ROWS = 512
 """Rows of a shard whose pairs are judged together: a power of two, so that a node's part is `node // PART_ROWS`."""

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from onceseen.core.files import join, list_files, read_bytes_if_there, remove, write_bytes
@@ -55,20 +54,6 @@ class WorkFiles:
     def clear(self) -> None:
         """Removes everything."""
         remove(self.layout.work_dir())
-
-
-def table_bytes(table: pa.Table) -> bytes:
-    """A table as Arrow IPC bytes."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table.combine_chunks())
-    return bytes(sink.getvalue())
-
-
-def bytes_table(data: bytes) -> pa.Table:
-    """A table from `table_bytes`."""
-    with pa.ipc.open_stream(data) as reader:
-        return reader.read_all()
 
 
 def with_number(shard: Shard) -> tuple[int, Shard]:

@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from onceseen.core.features import read_feature_rows, read_thumb_rows, thumb_array
+from onceseen.core.ipc import bytes_table, table_bytes
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard, node_id, node_row
-from onceseen.jobs.match.work import bytes_table, table_bytes
 from onceseen.shards import WantedImage
-from onceseen.verify import Region, Side
+from onceseen.verify.sides import Region, Side
 
 _COLUMNS = [
     "sample_id",
@@ -59,8 +59,8 @@ class Dossier:
     @classmethod
     def load(cls, layout: RunLayout, shard: Shard, rows: NDArray[np.int64]) -> Dossier:
         """Reads the features and thumbs of some rows of a shard, ascending and each once."""
-        taken = read_feature_rows(layout, shard.name, rows, _COLUMNS)
-        thumbs = read_thumb_rows(layout, shard.name, rows)
+        taken = read_feature_rows(layout, shard, rows, _COLUMNS)
+        thumbs = read_thumb_rows(layout, shard, rows)
         for name in ("thumb", "trimmed"):
             taken = taken.append_column(name, thumbs.column(name))
         return cls(shard.number, taken)

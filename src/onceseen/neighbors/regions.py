@@ -1,4 +1,4 @@
-"""What match compares of one shard: the heads of exact classes that are not blank, whole and trimmed.
+"""What is compared of one shard: the heads of exact classes that are not blank, whole and trimmed.
 
 A region is a whole picture or its trimmed view; both carry the picture's node, so a letterboxed copy meets its
 original through its trimmed view.
@@ -15,9 +15,7 @@ from onceseen.core.config import PipelineConfig
 from onceseen.core.features import fixed_bytes, node_ids, read_features, status_ok, vectors, view_vectors
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard, node_row
-from onceseen.jobs.match.classes import STEP as STARS
-from onceseen.jobs.match.work import WorkFiles
-from onceseen.neighbors.packing import MIRRORED_FLAG, SIGNATURE, STAR, VIEW_FLAG, Records
+from onceseen.neighbors.packing import MIRRORED_FLAG, SIGNATURE, VIEW_FLAG, Records
 
 _PDQ_COLUMNS = ["pdq", "pdq_mirrored", "pdq_quality", "views"]
 _VECTOR_COLUMNS = ["embedding", "view_embeddings"]
@@ -38,20 +36,25 @@ class VectorRegions:
     vectors: NDArray[np.float32]
 
 
-def compared_rows(layout: RunLayout, shard: Shard) -> NDArray[np.int64]:
-    """Rows of a shard that go to candidate search: judged, not blank, heads of their class."""
-    table = read_features(layout, shard.name, ["status", "blank"])
+def compared_rows(layout: RunLayout, shard: Shard, members: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows of a shard that go to candidate search: judged, not blank, heads of their class.
+
+    Args:
+        layout: The run.
+        shard: The shard.
+        members: Nodes that belong to another's exact class.
+    """
+    table = read_features(layout, shard, ["status", "blank"])
     blank = table.column("blank").fill_null(True).to_numpy(zero_copy_only=False)
     compared = status_ok(table) & ~blank.astype(bool)
-    stars = WorkFiles(layout).read(STARS, shard.number, STAR)
-    compared[node_row(stars["node"])] = False
+    compared[node_row(members)] = False
     return np.flatnonzero(compared)
 
 
-def vector_regions(layout: RunLayout, shard: Shard, rows: NDArray[np.int64] | None = None) -> VectorRegions:
-    """Embeddings of a shard's compared rows (or of the rows given), whole pictures first, then views."""
-    rows = compared_rows(layout, shard) if rows is None else rows
-    table = read_features(layout, shard.name, _VECTOR_COLUMNS)
+def vector_regions(layout: RunLayout, shard: Shard, members: NDArray[np.int64]) -> VectorRegions:
+    """Embeddings of a shard's compared rows (see `compared_rows`), whole pictures first, then views."""
+    rows = compared_rows(layout, shard, members)
+    table = read_features(layout, shard, _VECTOR_COLUMNS)
     nodes = node_ids(shard, len(table))[rows]
     table = table.take(rows)
     whole = vectors(table)
@@ -68,7 +71,9 @@ def vector_regions(layout: RunLayout, shard: Shard, rows: NDArray[np.int64] | No
     )
 
 
-def signatures(layout: RunLayout, shard: Shard, config: PipelineConfig) -> Records:
+def signatures(
+    layout: RunLayout, shard: Shard, members: NDArray[np.int64], config: PipelineConfig
+) -> Records:
     """PDQ signatures of a shard's compared rows: whole and trimmed, straight and (if asked) mirrored.
 
     Those under the least quality are left out: their bits are noise.
@@ -76,8 +81,8 @@ def signatures(layout: RunLayout, shard: Shard, config: PipelineConfig) -> Recor
     Returns:
         Array of `SIGNATURE`.
     """
-    rows = compared_rows(layout, shard)
-    table = read_features(layout, shard.name, _PDQ_COLUMNS)
+    rows = compared_rows(layout, shard, members)
+    table = read_features(layout, shard, _PDQ_COLUMNS)
     nodes = node_ids(shard, len(table))[rows]
     table = table.take(rows)
     found = [

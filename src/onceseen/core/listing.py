@@ -1,0 +1,28 @@
+"""The input listing of a run: the shards of run.json, by number."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from onceseen.core.files import read_json
+from onceseen.core.layout import RunLayout
+from onceseen.core.records import Shard, ShardKind
+
+
+def shard_to_json(shard: Shard) -> dict[str, Any]:
+    """A shard as run.json has it; fields that say nothing are left out."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(shard).items()}
+
+
+def shards_from_json(entries: list[dict[str, Any]]) -> list[Shard]:
+    """Shards as run.json has them."""
+    return [
+        Shard(**{**entry, "kind": ShardKind(entry["kind"]), "files": tuple(entry["files"])})
+        for entry in entries
+    ]
+
+
+def read_shards(layout: RunLayout) -> list[Shard]:
+    """The input listing of a run, by number."""
+    return shards_from_json(read_json(layout.run_json())["shards"])
