@@ -17,8 +17,10 @@ PACKAGE = Path(onceseen.__file__).parent
 LAYERS = (
     ("quiet",),
     ("core",),
-    ("shards", "fingerprint", "embed", "neighbors", "verify", "clusters", "stats"),
+    ("shards", "fingerprint", "embed", "neighbors", "verify", "clusters", "detect", "stats"),
     ("jobs", "planted", "evaluate", "explain", "report", "fetch", "training"),
+    ("reference",),
+    ("serve",),
     ("cli",),
     ("__main__",),
 )
@@ -26,7 +28,7 @@ LAYERS = (
 STAGES = LAYERS[2]
 HEAVY = ("torch", "torchvision", "open_clip", "onnxruntime", "faiss", "img2dataset", "wandb", "pandas")
 # Rooms whose algorithms are plain numpy; their Beam part, if they have one, is a module named here.
-PURE = ("clusters", "fingerprint", "verify", "neighbors", "fetch", "training")
+PURE = ("clusters", "detect", "fingerprint", "verify", "neighbors", "fetch", "reference", "serve", "training")
 BEAM_MODULES = ("transforms", "combine", "beam")
 
 

@@ -318,6 +318,28 @@ class WriteConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ScanConfig:
+    """What a search of a finished run asks and says (`scan`, `serve`, `Reference`).
+
+    Attributes:
+        near_score: A pair that is not verified is `near` from this score on; under `verify.min_score`.
+        looks: At most so many doubtful reference pictures a query are read again, the likeliest first.
+        neighbors: `serve` and `Reference`: reference pictures a query that are compared, the nearest by cosine.
+        probes: `serve` and `Reference`: fine cells of the reference that are searched for a query.
+    """
+
+    near_score: float = 0.2
+    looks: int = 4
+    neighbors: int = 16
+    probes: int = 32
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.near_score <= 1, "scan.near_score", self.near_score, "a number in [0, 1]")
+        for name in ("looks", "neighbors", "probes"):
+            _require(getattr(self, name) >= 1, f"scan.{name}", getattr(self, name), "1 or more")
+
+
+@dataclass(frozen=True, slots=True)
 class RunnerConfig:
     """Where the jobs run; never part of a job's fingerprint.
 
@@ -361,6 +383,7 @@ class PipelineConfig:
     verify: VerifyConfig = field(default_factory=VerifyConfig)
     keep: KeepConfig = field(default_factory=KeepConfig)
     write: WriteConfig = field(default_factory=WriteConfig)
+    scan: ScanConfig = field(default_factory=ScanConfig)
     runner: RunnerConfig = field(default_factory=RunnerConfig)
 
     def __post_init__(self) -> None:
