@@ -97,13 +97,14 @@ def band_partitions(count: int, bands: int, partitions: int) -> int:
     return max(1, by_size, by_parallelism)
 
 
-def search_band(signatures: Records, band: int, config: BandsConfig) -> Records:
+def search_band(signatures: Records, band: int, config: BandsConfig, since: int = 0) -> Records:
     """Candidate pairs among signatures that may share one band's value.
 
     Args:
         signatures: Array of `SIGNATURE`, any order.
         band: Which band.
         config: Bands and distance.
+        since: Pairs of two nodes below this one are not asked for, and cost no comparison.
 
     Returns:
         `PAIR` array: distinct nodes within `max_distance`, at least one of the two not mirrored. O(n log n) plus the
@@ -112,8 +113,9 @@ def search_band(signatures: Records, band: int, config: BandsConfig) -> Records:
     ordered = signatures[np.lexsort((signatures["flags"], signatures["node"]))]
     values = band_values(ordered["pdq"], band_positions(config)[band])
     found = [
-        _compare_bucket(part, config)
+        _compare_bucket(part, config, since)
         for bucket in _runs(values, np.arange(len(ordered)))
+        if ordered["node"][bucket[-1]] >= since
         for part in split_bucket(ordered[bucket], config, band)
     ]
     return unique_pairs(np.concatenate(found)) if found else pair_records(*np.zeros((2, 0), dtype=np.int64))
@@ -149,19 +151,21 @@ def split_bucket(bucket: Records, config: BandsConfig, band: int, depth: int = 1
         yield from split_bucket(bucket[run], config, band, depth + 1)
 
 
-def _compare_bucket(bucket: Records, config: BandsConfig) -> Records:
-    """All pairs of one bucket within the distance, compared in blocks."""
+def _compare_bucket(bucket: Records, config: BandsConfig, since: int) -> Records:
+    """All pairs of one bucket, by node, within the distance, compared in blocks."""
     words = np.ascontiguousarray(bucket["pdq"]).view(np.uint64)
     nodes, mirrored = bucket["node"], (bucket["flags"] & 1).astype(bool)
-    left: list[NDArray[np.int64]] = []
-    right: list[NDArray[np.int64]] = []
-    for start in range(0, len(bucket), _COMPARE_BLOCK):
+    first = int(np.searchsorted(nodes, since))
+    left: list[NDArray[np.int64]] = [nodes[:0]]
+    right: list[NDArray[np.int64]] = [nodes[:0]]
+    for start in range(first, len(bucket), _COMPARE_BLOCK):
         block = slice(start, start + _COMPARE_BLOCK)
-        distance = np.bitwise_count(words[block, None, :] ^ words[None, start:, :]).sum(
-            axis=-1, dtype=np.uint16
-        )
-        near = (distance <= config.max_distance) & ~(mirrored[block, None] & mirrored[None, start:])
-        i, j = np.nonzero(near)
-        left.append(nodes[block][i])
-        right.append(nodes[start:][j])
+        for others in (slice(0, first), slice(start, None)):
+            distance = np.bitwise_count(words[block, None, :] ^ words[None, others, :]).sum(
+                axis=-1, dtype=np.uint16
+            )
+            near = (distance <= config.max_distance) & ~(mirrored[block, None] & mirrored[None, others])
+            i, j = np.nonzero(near)
+            left.append(nodes[block][i])
+            right.append(nodes[others][j])
     return pair_records(np.concatenate(left), np.concatenate(right))

@@ -47,12 +47,13 @@ class CodeBlocks(Protocol):
         """
         ...
 
-    def near_pairs(self, cells: Iterable[NDArray[np.int64]], config: CellsConfig) -> Records:
+    def near_pairs(self, cells: Iterable[NDArray[np.int64]], config: CellsConfig, since: int = 0) -> Records:
         """Pairs inside each fine cell whose cosine may reach `min_cosine`, for each row its `neighbors` nearest.
 
         Args:
             cells: Ascending rows of each cell.
             config: The least cosine and the number of neighbours; those that tie with the last all count.
+            since: Only nodes from this one on look for neighbours; others are found by them.
 
         Returns:
             `PAIR` array of distinct nodes, sorted, each pair once.
@@ -100,17 +101,20 @@ class NumpyBlocks:
                 product[rows, nearest] = -np.inf
         return out
 
-    def near_pairs(self, cells: Iterable[NDArray[np.int64]], config: CellsConfig) -> Records:
+    def near_pairs(self, cells: Iterable[NDArray[np.int64]], config: CellsConfig, since: int = 0) -> Records:
         """See `CodeBlocks`."""
-        found = [pairs for members in cells for pairs in self._near(members, config)]
+        found = [pairs for members in cells for pairs in self._near(members, config, since)]
         return unique_pairs(np.concatenate([np.empty(0, dtype=PAIR), *found]))
 
-    def _near(self, members: NDArray[np.int64], config: CellsConfig) -> Iterator[Records]:
+    def _near(self, members: NDArray[np.int64], config: CellsConfig, since: int) -> Iterator[Records]:
         """Pairs of one fine cell, a block of rows at a time."""
-        code, scale = self._code[members], self._scale[members]
-        residual, nodes = self._residual[members], self._nodes[members]
+        nodes = self._nodes[members]
+        first = int(np.searchsorted(nodes, since))
+        if first == len(nodes):
+            return
+        code, scale, residual = self._code[members], self._scale[members], self._residual[members]
         itself = _same_nodes(nodes)
-        for start in range(0, len(members), _ROWS):
+        for start in range(first, len(members), _ROWS):
             block = slice(start, start + _ROWS)
             bound = code[block] @ code.T
             bound *= scale[block, None]
@@ -177,12 +181,12 @@ class TorchBlocks:
                 product.scatter_(1, nearest, -float("inf"))
         return out
 
-    def near_pairs(self, cells: Iterable[NDArray[np.int64]], config: CellsConfig) -> Records:
+    def near_pairs(self, cells: Iterable[NDArray[np.int64]], config: CellsConfig, since: int = 0) -> Records:
         """See `CodeBlocks`."""
-        found = [pairs for group in _groups(cells) for pairs in self._near(group, config)]
+        found = [pairs for group in _groups(cells) for pairs in self._near(group, config, since)]
         return unique_pairs(np.concatenate([np.empty(0, dtype=PAIR), *found]))
 
-    def _near(self, cells: Sequence[NDArray[np.int64]], config: CellsConfig) -> Iterator[Records]:
+    def _near(self, cells: Sequence[NDArray[np.int64]], config: CellsConfig, since: int) -> Iterator[Records]:
         """Pairs of some fine cells, as many rows at a time as `_ENTRIES` allows."""
         width = max(len(members) for members in cells)
         padded = np.full((len(cells), width), -1, dtype=np.int64)
@@ -203,6 +207,7 @@ class TorchBlocks:
             out = nodes[:, block, None] == nodes[:, None, :]
             out |= ~real[:, None, :]
             out |= ~real[:, block, None]
+            out |= nodes[:, block, None] < since
             bound.masked_fill_(out, _SELF)
             near = bound >= _least(config)
             crowded = near.sum(dim=2) > config.neighbors

@@ -78,3 +78,17 @@ def test_recall_of_the_defaults_is_as_documented() -> None:
     config = BandsConfig()
     assert banding_recall(20, config.bands, config.bits) > 0.9999
     assert banding_recall(31, config.bands, config.bits) == pytest.approx(0.99, abs=0.005)
+
+
+@pytest.mark.parametrize("since", [0, 20, 49, 50])
+def test_pairs_of_two_older_nodes_are_not_asked_for(since: int) -> None:
+    config = BandsConfig(bands=1, bits=16, max_distance=127, max_bucket=1_000)
+    rng = np.random.default_rng(5)
+    pdq = rng.integers(0, 256, (50, 32), dtype=np.uint8)
+    pdq[:, :] = np.where(rng.random((50, 32)) < 0.8, pdq[:1], pdq)
+    positions = band_positions(config)[0]
+    records = _signatures(pdq)
+    bucket = records[band_values(records["pdq"], positions) == band_values(pdq[:1], positions)[0]]
+    everything = search_band(bucket, 0, config)
+    asked = search_band(bucket, 0, config, since)
+    assert asked.tolist() == [pair for pair in everything.tolist() if pair[1] >= since]

@@ -95,3 +95,16 @@ def test_training_is_repeatable_and_refuses_nothing() -> None:
     assert len(first.centroids) > 5
     with pytest.raises(ValueError, match="no vectors"):
         train_cells(x[:0], 0, config)
+
+
+def test_a_search_from_a_node_on_finds_the_pairs_of_the_whole_search() -> None:
+    rng = np.random.default_rng(9)
+    x = rng.standard_normal((600, 16)).astype(np.float32)
+    x[300:] = x[:300] + 0.1 * rng.standard_normal((300, 16)).astype(np.float32)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    config = CellsConfig(cell_size=64, max_cell=128, min_cosine=0.8)
+    codes = _codes(x, Cells(x[:1], np.eye(16, dtype=np.float32)))
+    everything = search_cell(codes, config).tolist()
+    assert len(everything) > 250
+    for since in (0, 250, 599, 600):
+        assert search_cell(codes, config, since).tolist() == [p for p in everything if p[1] >= since]

@@ -51,11 +51,12 @@ class Pass:
 
 @dataclass(eq=False)
 class FindCandidatePairs(beam.PTransform):
-    """Shards to candidate pairs, written by the shard of the smaller node."""
+    """Shards to candidate pairs, written by the shard of the smaller node; of two nodes under `since` none."""
 
     layout: RunLayout
     config: PipelineConfig
     part: Pass
+    since: int = 0
 
     def expand(self, shards: beam.PCollection[Shard]) -> beam.PCollection[None]:
         """Sends codes to their bands and cells, searches each, writes pairs once each."""
@@ -64,7 +65,7 @@ class FindCandidatePairs(beam.PTransform):
             | "Spread" >> Spread("match/shards")
             | "Codes" >> beam.FlatMap(code_blocks, self.layout, self.config, self.part)
             | "ByKey" >> Gather("match/codes")
-            | "Search" >> beam.FlatMap(search, self.config)
+            | "Search" >> beam.FlatMap(search, self.config, self.since)
             | "ByShard" >> Gather("match/candidates")
             | "WriteCandidates" >> beam.Map(write_candidates, self.layout, self.part.step)
         )
@@ -110,15 +111,17 @@ def _cell_blocks(
                 yield ("cell", int(cell), cells.code_dimensions), block.tobytes()
 
 
-def search(keyed: tuple[Key, Iterable[bytes]], config: PipelineConfig) -> Iterator[tuple[int, bytes]]:
+def search(
+    keyed: tuple[Key, Iterable[bytes]], config: PipelineConfig, since: int
+) -> Iterator[tuple[int, bytes]]:
     """Pairs of one key, by the shard of the smaller node."""
     (kind, number, dimensions), blocks = keyed
     if kind == "band":
         records = unpack(blocks, SIGNATURE)
-        pairs = search_band(records, number, config.bands)
+        pairs = search_band(records, number, config.bands, since)
     else:
         records = unpack(blocks, code_dtype(dimensions))
-        pairs = search_cell(records, config.cells)
+        pairs = search_cell(records, config.cells, since)
     distribution(f"match/{kind}_size").update(len(records))
     counter(f"match/{kind}_pairs").inc(len(pairs))
     yield from by_shard(pairs, "a")
