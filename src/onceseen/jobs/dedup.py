@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import logging
-import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
-
-import apache_beam as beam
 
 from onceseen.core.config import PipelineConfig
 from onceseen.core.cores import available_cores
@@ -40,15 +35,14 @@ from onceseen.jobs.checks import (
     check_writable,
 )
 from onceseen.jobs.decisions import DecisionRows, check_decisions, read_decisions, write_decisions
-from onceseen.jobs.extract_job import ExtractShards, extract_done
+from onceseen.jobs.extract_job import ExtractShards
 from onceseen.jobs.finish import write_statistics
-from onceseen.jobs.graphs import over_shards
 from onceseen.jobs.lock import run_lock
 from onceseen.jobs.match.run import MatchJob
-from onceseen.jobs.progress import Marks, shard_progress, undone
 from onceseen.jobs.remote_checks import check_remote
-from onceseen.jobs.rewrite_job import WriteDedupedShards, rewrite_done
+from onceseen.jobs.rewrite_job import WriteDedupedShards
 from onceseen.jobs.runner import JobError, Runner
+from onceseen.jobs.shard_jobs import ShardJobs
 from onceseen.jobs.state import (
     DONE,
     JOBS,
@@ -60,9 +54,6 @@ from onceseen.jobs.state import (
 )
 from onceseen.neighbors import require_faiss, search_device
 from onceseen.shards import list_shards
-
-ShardDone = Callable[[RunLayout, Shard, str], bool]
-"""Whether a shard has a job's done mark for a fingerprint."""
 
 _log = logging.getLogger(__name__)
 
@@ -181,10 +172,11 @@ class _Dedup:
     decisions: DecisionRows
     runner: Runner = field(init=False)
     prints: Fingerprints = field(init=False)
-    timings: dict[str, float] = field(default_factory=dict)
+    jobs: ShardJobs = field(init=False)
 
     def __post_init__(self) -> None:
         self.runner = Runner(self.request.config.runner)
+        self.jobs = ShardJobs(self.layout, self.shards, self.runner, show=not self.request.quiet)
         self.prints = fingerprints(self.shards, self.request.config, self.model, self.decisions.digest)
 
     def run(self) -> DedupResult:
@@ -207,9 +199,9 @@ class _Dedup:
         summary_path = self.layout.stats("summary.json")
         if worked or not exists(summary_path):
             self._say("statistics and report")
-            with self._timed("finish"):
+            with self.jobs.timed("finish"):
                 summary = write_statistics(self.layout, self.shards, facts)
-            write_json(self.layout.timings_json(), self.timings)
+            write_json(self.layout.timings_json(), self.jobs.timings)
         else:
             summary = read_json(summary_path)
         return DedupResult(self.layout, summary, tuple(worked))
@@ -301,7 +293,7 @@ class _Dedup:
         state.mark("extract", DONE, self.prints.extract)
 
     def _check_before(self, state: RunState) -> None:
-        left = self._left("extract", extract_done, self.prints.extract)
+        left = self.jobs.left("extract", self.prints.extract)
         check_disk(self.layout, extract=left, rewrite=self.shards, dry_run=self.request.dry_run)
         state.mark("extract", RUNNING, self.prints.extract)  # workers read the input listing from run.json
         if left:
@@ -309,14 +301,14 @@ class _Dedup:
 
     def _extract(self, state: RunState) -> None:
         transform = ExtractShards(self.request.config, self.layout, self.prints.extract)
-        self._shard_job(state, "extract", transform, self.prints.extract, extract_done)
+        self.jobs.run(state, "extract", transform, self.prints.extract)
 
     def _match(self, state: RunState) -> None:
         check_decisions(self.decisions, self.layout, self.shards)
         state.mark("match", RUNNING, self.prints.match)
         self._remove_rewrite()
         write_decisions(self.decisions, self.layout)
-        with self._timed("match"):
+        with self.jobs.timed("match"):
             pictures = sum(mark["regions"] for mark in self._extract_marks())
             job = MatchJob(
                 self.layout, tuple(self.shards), self.request.config, self.runner, self._say, pictures
@@ -344,53 +336,10 @@ class _Dedup:
     def _rewrite(self, state: RunState) -> None:
         if state.job("rewrite")[1] not in ("", self.prints.rewrite):
             self._remove_rewrite()
-        check_disk(self.layout, rewrite=self._left("rewrite", rewrite_done, self.prints.rewrite))
+        check_disk(self.layout, rewrite=self.jobs.left("rewrite", self.prints.rewrite))
         state.mark("rewrite", RUNNING, self.prints.rewrite)
         transform = WriteDedupedShards(self.request.config, self.layout, self.prints.rewrite)
-        self._shard_job(state, "rewrite", transform, self.prints.rewrite, rewrite_done)
-
-    def _shard_job(
-        self, state: RunState, name: str, transform: beam.PTransform, fingerprint: str, done: ShardDone
-    ) -> None:
-        """Runs a job over the shards that have no done mark yet, and makes sure that all have one."""
-
-        def is_done(shard: Shard) -> bool:
-            return done(self.layout, shard, fingerprint)
-
-        self._say(name)
-        left = self._left(name, done, fingerprint)
-        graph = over_shards(self.layout, left, [transform])
-        with self._timed(name), self._bar(name, left, is_done):
-            if left:  # all may be done: by a job of another launcher's, or before a kill
-                self.runner.run(name, graph)
-        missing = undone(left, is_done, self._marks(name))
-        if missing:
-            raise JobError(
-                f"{name} left {len(missing)} shard(s) undone, for example {missing[0].name}; run again to resume"
-            )
-        state.mark(name, DONE, fingerprint)
-
-    def _left(self, name: str, done: ShardDone, fingerprint: str) -> list[Shard]:
-        """The shards that a job has yet to do."""
-        return undone(self.shards, lambda s: done(self.layout, s, fingerprint), self._marks(name))
-
-    def _marks(self, name: str) -> Marks:
-        return {
-            "extract": (self.layout.extract_marks_dir(), self.layout.extract_summary),
-            "rewrite": (self.layout.rewrite_marks_dir(), self.layout.rewrite_mark),
-        }[name]
-
-    @contextmanager
-    def _timed(self, name: str) -> Iterator[None]:
-        started = time.monotonic()
-        yield
-        self.timings[f"{name}_s"] = round(time.monotonic() - started, 3)
-
-    @contextmanager
-    def _bar(self, name: str, left: Sequence[Shard], is_done: Callable[[Shard], bool]) -> Iterator[None]:
-        show = not self.request.quiet and sys.stderr.isatty()
-        with shard_progress(name, left, self._marks(name), is_done, total=len(self.shards), show=show):
-            yield
+        self.jobs.run(state, "rewrite", transform, self.prints.rewrite)
 
     def _say(self, text: str) -> None:
         """One line a step; a person sees what is going on, a log has when."""
