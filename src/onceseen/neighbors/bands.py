@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onceseen.core.config import BandsConfig
-from onceseen.neighbors.packing import Records, pair_records, unique_pairs
+from onceseen.neighbors.packing import ALL_PAIRS, Asked, Records, pair_records, unique_pairs
 
 PDQ_BITS = 256
 _COMPARE_BLOCK = 512
@@ -97,14 +97,14 @@ def band_partitions(count: int, bands: int, partitions: int) -> int:
     return max(1, by_size, by_parallelism)
 
 
-def search_band(signatures: Records, band: int, config: BandsConfig, since: int = 0) -> Records:
+def search_band(signatures: Records, band: int, config: BandsConfig, asked: Asked = ALL_PAIRS) -> Records:
     """Candidate pairs among signatures that may share one band's value.
 
     Args:
         signatures: Array of `SIGNATURE`, any order.
         band: Which band.
         config: Bands and distance.
-        since: Pairs of two nodes below this one are not asked for, and cost no comparison.
+        asked: Which pairs.
 
     Returns:
         `PAIR` array: distinct nodes within `max_distance`, at least one of the two not mirrored. O(n log n) plus the
@@ -113,9 +113,9 @@ def search_band(signatures: Records, band: int, config: BandsConfig, since: int 
     ordered = signatures[np.lexsort((signatures["flags"], signatures["node"]))]
     values = band_values(ordered["pdq"], band_positions(config)[band])
     found = [
-        _compare_bucket(part, config, since)
+        _compare_bucket(part, config, asked)
         for bucket in _runs(values, np.arange(len(ordered)))
-        if ordered["node"][bucket[-1]] >= since
+        if ordered["node"][bucket[-1]] >= asked.since
         for part in split_bucket(ordered[bucket], config, band)
     ]
     return unique_pairs(np.concatenate(found)) if found else pair_records(*np.zeros((2, 0), dtype=np.int64))
@@ -151,16 +151,16 @@ def split_bucket(bucket: Records, config: BandsConfig, band: int, depth: int = 1
         yield from split_bucket(bucket[run], config, band, depth + 1)
 
 
-def _compare_bucket(bucket: Records, config: BandsConfig, since: int) -> Records:
+def _compare_bucket(bucket: Records, config: BandsConfig, asked: Asked) -> Records:
     """All pairs of one bucket, by node, within the distance, compared in blocks."""
     words = np.ascontiguousarray(bucket["pdq"]).view(np.uint64)
     nodes, mirrored = bucket["node"], (bucket["flags"] & 1).astype(bool)
-    first = int(np.searchsorted(nodes, since))
+    first = int(np.searchsorted(nodes, asked.since))
     left: list[NDArray[np.int64]] = [nodes[:0]]
     right: list[NDArray[np.int64]] = [nodes[:0]]
     for start in range(first, len(bucket), _COMPARE_BLOCK):
         block = slice(start, start + _COMPARE_BLOCK)
-        for others in (slice(0, first), slice(start, None)):
+        for others in (slice(0, first), slice(start, start if asked.across else None)):
             distance = np.bitwise_count(words[block, None, :] ^ words[None, others, :]).sum(
                 axis=-1, dtype=np.uint16
             )

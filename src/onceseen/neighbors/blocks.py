@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onceseen.core.config import CellsConfig
-from onceseen.neighbors.packing import PAIR, Records, pair_records, unique_pairs
+from onceseen.neighbors.packing import ALL_PAIRS, PAIR, Asked, Records, pair_records, unique_pairs
 
 ROUNDING = 0.02
 """What int8 rounding can add to or take from a cosine (measured: under 0.008 at 224 dimensions)."""
@@ -47,13 +47,15 @@ class CodeBlocks(Protocol):
         """
         ...
 
-    def near_pairs(self, cells: Iterable[NDArray[np.int64]], config: CellsConfig, since: int = 0) -> Records:
+    def near_pairs(
+        self, cells: Iterable[NDArray[np.int64]], config: CellsConfig, asked: Asked = ALL_PAIRS
+    ) -> Records:
         """Pairs inside each fine cell whose cosine may reach `min_cosine`, for each row its `neighbors` nearest.
 
         Args:
             cells: Ascending rows of each cell.
             config: The least cosine and the number of neighbours; those that tie with the last all count.
-            since: Only nodes from this one on look for neighbours; others are found by them.
+            asked: Which pairs; only nodes from `since` on look for neighbours, others are found by them.
 
         Returns:
             `PAIR` array of distinct nodes, sorted, each pair once.
@@ -101,30 +103,33 @@ class NumpyBlocks:
                 product[rows, nearest] = -np.inf
         return out
 
-    def near_pairs(self, cells: Iterable[NDArray[np.int64]], config: CellsConfig, since: int = 0) -> Records:
+    def near_pairs(
+        self, cells: Iterable[NDArray[np.int64]], config: CellsConfig, asked: Asked = ALL_PAIRS
+    ) -> Records:
         """See `CodeBlocks`."""
-        found = [pairs for members in cells for pairs in self._near(members, config, since)]
+        found = [pairs for members in cells for pairs in self._near(members, config, asked)]
         return unique_pairs(np.concatenate([np.empty(0, dtype=PAIR), *found]))
 
-    def _near(self, members: NDArray[np.int64], config: CellsConfig, since: int) -> Iterator[Records]:
+    def _near(self, members: NDArray[np.int64], config: CellsConfig, asked: Asked) -> Iterator[Records]:
         """Pairs of one fine cell, a block of rows at a time."""
         nodes = self._nodes[members]
-        first = int(np.searchsorted(nodes, since))
-        if first == len(nodes):
+        first = int(np.searchsorted(nodes, asked.since))
+        if first == len(nodes) or (asked.across and not first):
             return
         code, scale, residual = self._code[members], self._scale[members], self._residual[members]
         itself = _same_nodes(nodes)
+        last = first if asked.across else len(nodes)
         for start in range(first, len(members), _ROWS):
             block = slice(start, start + _ROWS)
-            bound = code[block] @ code.T
+            bound = code[block] @ code[:last].T
             bound *= scale[block, None]
-            bound *= scale
-            bound += residual[block, None] * residual
+            bound *= scale[:last]
+            bound += residual[block, None] * residual[:last]
             i, j = itself
-            here = (i >= start) & (i < start + len(bound))
+            here = (i >= start) & (i < start + len(bound)) & (j < last)
             bound[i[here] - start, j[here]] = _SELF
             near = np.flatnonzero(bound >= _least(config))  # flat, which is five times faster than by axes
-            left, right = np.divmod(near, len(members))
+            left, right = np.divmod(near, last)
             crowded = np.flatnonzero(np.bincount(left) > config.neighbors)
             if len(crowded):
                 cut = np.full(len(bound), _SELF, dtype=np.float32)
@@ -181,12 +186,16 @@ class TorchBlocks:
                 product.scatter_(1, nearest, -float("inf"))
         return out
 
-    def near_pairs(self, cells: Iterable[NDArray[np.int64]], config: CellsConfig, since: int = 0) -> Records:
+    def near_pairs(
+        self, cells: Iterable[NDArray[np.int64]], config: CellsConfig, asked: Asked = ALL_PAIRS
+    ) -> Records:
         """See `CodeBlocks`."""
-        found = [pairs for group in _groups(cells) for pairs in self._near(group, config, since)]
+        found = [pairs for group in _groups(cells) for pairs in self._near(group, config, asked)]
         return unique_pairs(np.concatenate([np.empty(0, dtype=PAIR), *found]))
 
-    def _near(self, cells: Sequence[NDArray[np.int64]], config: CellsConfig, since: int) -> Iterator[Records]:
+    def _near(
+        self, cells: Sequence[NDArray[np.int64]], config: CellsConfig, asked: Asked
+    ) -> Iterator[Records]:
         """Pairs of some fine cells, as many rows at a time as `_ENTRIES` allows."""
         width = max(len(members) for members in cells)
         padded = np.full((len(cells), width), -1, dtype=np.int64)
@@ -207,7 +216,9 @@ class TorchBlocks:
             out = nodes[:, block, None] == nodes[:, None, :]
             out |= ~real[:, None, :]
             out |= ~real[:, block, None]
-            out |= nodes[:, block, None] < since
+            out |= nodes[:, block, None] < asked.since
+            if asked.across:
+                out |= nodes[:, None, :] >= asked.since
             bound.masked_fill_(out, _SELF)
             near = bound >= _least(config)
             crowded = near.sum(dim=2) > config.neighbors

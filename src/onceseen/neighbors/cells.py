@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from onceseen.core.config import CellsConfig
 from onceseen.neighbors.blocks import CodeBlocks, code_blocks
 from onceseen.neighbors.device import faiss_gpu, require_faiss, search_device
-from onceseen.neighbors.packing import PAIR, VIEW_FLAG, Records, code_dtype, mix64
+from onceseen.neighbors.packing import ALL_PAIRS, PAIR, VIEW_FLAG, Asked, Records, code_dtype, mix64
 
 CODE_DIMENSIONS = 224
 _ASSIGN_BLOCK = 1024
@@ -196,13 +196,13 @@ def encode(
     return records
 
 
-def search_cell(records: Records, config: CellsConfig, since: int = 0) -> Records:
+def search_cell(records: Records, config: CellsConfig, asked: Asked = ALL_PAIRS) -> Records:
     """Candidate pairs within one coarse cell.
 
     Args:
         records: Array of `code_dtype(c)`, any order.
         config: Cell sizes, probes, the least cosine and the device.
-        since: Pairs of two nodes below this one are not asked for, and cost no comparison.
+        asked: Which pairs.
 
     Returns:
         `PAIR` array of distinct nodes whose cosine may reach `min_cosine`: each vector with at most `neighbors`
@@ -213,17 +213,17 @@ def search_cell(records: Records, config: CellsConfig, since: int = 0) -> Record
     """
     device = search_device(config)
     ordered = records[np.lexsort((records["flags"] & VIEW_FLAG, records["node"]))]
-    if not len(ordered) or ordered["node"][-1] < since:
+    if not len(ordered) or ordered["node"][-1] < asked.since:
         return np.empty(0, dtype=PAIR)
     if device == "cpu":
-        return _search(ordered, code_blocks(ordered, device), config, since)
+        return _search(ordered, code_blocks(ordered, device), config, asked)
     with _GPU_LOCK:
-        return _search(ordered, code_blocks(ordered, device), config, since)
+        return _search(ordered, code_blocks(ordered, device), config, asked)
 
 
-def _search(ordered: Records, blocks: CodeBlocks, config: CellsConfig, since: int) -> Records:
+def _search(ordered: Records, blocks: CodeBlocks, config: CellsConfig, asked: Asked) -> Records:
     cells = _fine_cells(ordered, blocks, np.arange(len(ordered)), config, 0)
-    return blocks.near_pairs(cells, config, since)
+    return blocks.near_pairs(cells, config, asked)
 
 
 def _fine_cells(

@@ -7,6 +7,7 @@ order in which a runner delivers blocks.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,22 @@ PAIR_SCORE = np.dtype([("a", "<i8"), ("b", "<i8"), ("score", "<f4")])
 
 LABEL = np.dtype([("node", "<i8"), ("root", "<i8")])
 """A participant and its component's smallest node: 16 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which pairs a search is asked for; others cost no comparison.
+
+    Attributes:
+        since: One node of each pair is this one or a later one; 0: all pairs.
+        across: Whether the other is an earlier one: a query and a reference.
+    """
+
+    since: int = 0
+    across: bool = False
+
+
+ALL_PAIRS = Asked()
 
 
 def code_dtype(dimensions: int) -> np.dtype[np.void]:

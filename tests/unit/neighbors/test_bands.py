@@ -5,7 +5,7 @@ import pytest
 
 from onceseen.core.config import BandsConfig
 from onceseen.neighbors.bands import band_positions, band_values, banding_recall, search_band
-from onceseen.neighbors.packing import MIRRORED_FLAG, SIGNATURE, Records, unique_pairs
+from onceseen.neighbors.packing import MIRRORED_FLAG, SIGNATURE, Asked, Records, unique_pairs
 
 
 def _signatures(pdq: np.ndarray, flags: int = 0) -> Records:
@@ -90,5 +90,7 @@ def test_pairs_of_two_older_nodes_are_not_asked_for(since: int) -> None:
     records = _signatures(pdq)
     bucket = records[band_values(records["pdq"], positions) == band_values(pdq[:1], positions)[0]]
     everything = search_band(bucket, 0, config)
-    asked = search_band(bucket, 0, config, since)
-    assert asked.tolist() == [pair for pair in everything.tolist() if pair[1] >= since]
+    newer = [pair for pair in everything.tolist() if pair[1] >= since]
+    assert search_band(bucket, 0, config, Asked(since)).tolist() == newer
+    across = [pair for pair in newer if pair[0] < since]
+    assert search_band(bucket, 0, config, Asked(since, across=True)).tolist() == across

@@ -10,7 +10,7 @@ from onceseen.core.config import CellsConfig
 from onceseen.neighbors import blocks
 from onceseen.neighbors.blocks import ROUNDING, CodeBlocks, NumpyBlocks, TorchBlocks
 from onceseen.neighbors.cells import Cells, encode, search_cell
-from onceseen.neighbors.packing import VIEW_FLAG, Records
+from onceseen.neighbors.packing import VIEW_FLAG, Asked, Records
 
 DIMENSIONS = 48
 CELLS = (
@@ -107,3 +107,14 @@ def test_products_do_not_depend_on_the_order_of_addition() -> None:
     order = rng.permutation(224)
     np.testing.assert_array_equal(code @ code.T, code[:, order] @ code[:, order].T)
     assert float(np.abs(code @ code.T).max()) == 224 * 127**2 < 2**24
+
+
+@pytest.mark.parametrize("across", [False, True])
+def test_both_look_for_neighbours_of_newer_nodes_alone(across: bool) -> None:
+    records, config = _records(), CellsConfig(min_cosine=0.3, neighbors=500)
+    since = int(np.median(records["node"]))
+    everything = _all(records)[0].near_pairs(CELLS, config).tolist()
+    expected = [p for p in everything if p[1] >= since and (not across or p[0] < since)]
+    assert 0 < len(expected) < len(everything)
+    for one in _all(records):
+        assert one.near_pairs(CELLS, config, Asked(since, across)).tolist() == expected

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from onceseen.core.config import CellsConfig
 from onceseen.neighbors.cells import Cells, assign_coarse, encode, search_cell, train_cells
-from onceseen.neighbors.packing import Records, unique_pairs
+from onceseen.neighbors.packing import Asked, Records, unique_pairs
 
 
 def _planted(count: int, dimensions: int, noise: float = 0.25) -> NDArray[np.float32]:
@@ -107,4 +107,7 @@ def test_a_search_from_a_node_on_finds_the_pairs_of_the_whole_search() -> None:
     everything = search_cell(codes, config).tolist()
     assert len(everything) > 250
     for since in (0, 250, 599, 600):
-        assert search_cell(codes, config, since).tolist() == [p for p in everything if p[1] >= since]
+        newer = [p for p in everything if p[1] >= since]
+        assert search_cell(codes, config, Asked(since)).tolist() == newer
+        across = [p for p in newer if p[0] < since]
+        assert search_cell(codes, config, Asked(since, across=True)).tolist() == across

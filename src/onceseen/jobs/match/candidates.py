@@ -24,7 +24,7 @@ from onceseen.neighbors.bands import band_positions, band_values, search_band
 from onceseen.neighbors.cells import assign_coarse, encode, search_cell
 from onceseen.neighbors.cells_file import read_cells
 from onceseen.neighbors.device import search_device
-from onceseen.neighbors.packing import PAIR, SIGNATURE, code_dtype, unique_pairs, unpack
+from onceseen.neighbors.packing import ALL_PAIRS, PAIR, SIGNATURE, Asked, code_dtype, unique_pairs, unpack
 from onceseen.neighbors.regions import signatures, vector_regions
 
 Key = tuple[str, int, int]
@@ -51,12 +51,12 @@ class Pass:
 
 @dataclass(eq=False)
 class FindCandidatePairs(beam.PTransform):
-    """Shards to candidate pairs, written by the shard of the smaller node; of two nodes under `since` none."""
+    """Shards to candidate pairs, written by the shard of the smaller node."""
 
     layout: RunLayout
     config: PipelineConfig
     part: Pass
-    since: int = 0
+    asked: Asked = ALL_PAIRS
 
     def expand(self, shards: beam.PCollection[Shard]) -> beam.PCollection[None]:
         """Sends codes to their bands and cells, searches each, writes pairs once each."""
@@ -65,7 +65,7 @@ class FindCandidatePairs(beam.PTransform):
             | "Spread" >> Spread("match/shards")
             | "Codes" >> beam.FlatMap(code_blocks, self.layout, self.config, self.part)
             | "ByKey" >> Gather("match/codes")
-            | "Search" >> beam.FlatMap(search, self.config, self.since)
+            | "Search" >> beam.FlatMap(search, self.config, self.asked)
             | "ByShard" >> Gather("match/candidates")
             | "WriteCandidates" >> beam.Map(write_candidates, self.layout, self.part.step)
         )
@@ -112,16 +112,16 @@ def _cell_blocks(
 
 
 def search(
-    keyed: tuple[Key, Iterable[bytes]], config: PipelineConfig, since: int
+    keyed: tuple[Key, Iterable[bytes]], config: PipelineConfig, asked: Asked
 ) -> Iterator[tuple[int, bytes]]:
     """Pairs of one key, by the shard of the smaller node."""
     (kind, number, dimensions), blocks = keyed
     if kind == "band":
         records = unpack(blocks, SIGNATURE)
-        pairs = search_band(records, number, config.bands, since)
+        pairs = search_band(records, number, config.bands, asked)
     else:
         records = unpack(blocks, code_dtype(dimensions))
-        pairs = search_cell(records, config.cells, since)
+        pairs = search_cell(records, config.cells, asked)
     distribution(f"match/{kind}_size").update(len(records))
     counter(f"match/{kind}_pairs").inc(len(pairs))
     yield from by_shard(pairs, "a")
