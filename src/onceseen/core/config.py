@@ -9,10 +9,12 @@ a job is done again only when a section that it depends on has changed.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from onceseen.core.accelerator import check_accelerator, find_accelerator
 
+_WINDOW = re.compile(r"pixels|file|[+-]?\d+(\.\d+)?/(?!0+(\.0+)?$)\d+(\.\d+)?")
 EXTRACT = "extract"
 """The name of the job that `runner.extract_options` are for."""
 EXTRACT_SECTIONS = ("read", "fingerprint", "embed")
@@ -39,6 +41,9 @@ class ReadConfig:
         max_failed_fraction: Above this share of failed samples the run stops before the rewrite.
         on_failure: What the rewrite does with a sample that could not be judged: `keep` or `drop`.
         folder_split: A folder with more files than this is split into shards by a fixed hash.
+        window: What of grey with more than 8 bits (DICOM, PNG, TIFF) becomes black and white: `pixels`, by the samples
+            themselves; `file`, by the window that a DICOM file names, else by the samples; or CENTRE/WIDTH, in DICOM
+            after its rescale, such as 40/400.
     """
 
     key_column: str = ""
@@ -50,6 +55,7 @@ class ReadConfig:
     max_failed_fraction: float = 0.05
     on_failure: str = "keep"
     folder_split: int = 10_000
+    window: str = "pixels"
 
     def __post_init__(self) -> None:
         _require(self.max_pixels > 0, "read.max_pixels", self.max_pixels, "a positive number of pixels")
@@ -62,6 +68,12 @@ class ReadConfig:
         )
         _require(self.on_failure in ("keep", "drop"), "read.on_failure", self.on_failure, "'keep' or 'drop'")
         _require(self.folder_split > 0, "read.folder_split", self.folder_split, "a positive number of files")
+        _require(
+            bool(_WINDOW.fullmatch(self.window)),
+            "read.window",
+            self.window,
+            "pixels, file or CENTRE/WIDTH with a positive width, such as 40/400",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ class FailureReason(enum.StrEnum):
     DECOMPRESSION_BOMB = "decompression_bomb"
     TOO_MANY_BYTES = "too_many_bytes"
     DECODE_ERROR = "decode_error"
+    MISSING_DECODER = "missing_decoder"
     INFER_ERROR = "infer_error"
 
 

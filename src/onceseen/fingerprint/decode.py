@@ -2,10 +2,12 @@
 
 OpenCV reads JPEG (grey and colour), and PNG and WebP without transparency: nearly every picture of a crawl. Pillow
 reads what OpenCV gets wrong, or differently in each version: CMYK and YCCK JPEG, transparency, animations (the first
-frame), EXIF orientation outside of JPEG, GIF, BMP, TIFF, and AVIF with its own rotation.
+frame), EXIF orientation outside of JPEG, grey PNG of 16 bits, GIF, BMP, TIFF, and AVIF with its own rotation. pydicom
+reads DICOM.
 
-Transparent pictures are laid over white, as a page shows them. 16-bit samples are scaled to 8. Colour profiles are
-not applied. EXIF orientation is applied once.
+Transparent pictures are laid over white, as a page shows them. Colour of 16 bits is scaled to 8 by its full range,
+deeper grey by the window that `read.window` says (`grey_window`). Colour profiles are not applied. EXIF orientation is
+applied once.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ from PIL import (
 
 from onceseen.core.failures import FailureReason, SampleError
 from onceseen.core.gate import Gate
+from onceseen.fingerprint.dicom import DICOM, decode_dicom
+from onceseen.fingerprint.grey_window import PIXELS, find_window, parse_window, to_grey
 from onceseen.fingerprint.headers import ImageHeader, read_header, truncated
 
 # OpenCV refuses more pixels than this by itself (CV_IO_MAX_IMAGE_PIXELS), and wider or higher pictures.
@@ -57,6 +61,9 @@ _PILLOW_FORMATS = {
     "webp": WebPImagePlugin.WebPImageFile.format,
 }
 
+_DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I")  # grey of 16 bits or more, signed or not
+_PHOTOMETRIC = 262
+
 # A broken picture is a dead letter with its reason, not a line on stderr.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
@@ -67,7 +74,7 @@ class Picture:
 
     Attributes:
         rgb: (h, w, 3) uint8, C-contiguous, sRGB as stored, EXIF orientation applied, transparency over white.
-        format: `jpeg`, `png`, `webp`, `gif`, `bmp`, `tiff` or `avif`, from the first bytes.
+        format: `jpeg`, `png`, `webp`, `gif`, `bmp`, `tiff`, `avif` or `dicom`, from the first bytes.
     """
 
     rgb: NDArray[np.uint8]
@@ -75,7 +82,7 @@ class Picture:
 
 
 @contextmanager
-def decoded_image(data: bytes, max_pixels: int) -> Iterator[Picture]:
+def decoded_image(data: bytes, max_pixels: int, window: str = PIXELS) -> Iterator[Picture]:
     """Decodes an image file as `decode_image` does, when there is memory for it; the block works on the pixels.
 
     Threads that decode large pictures wait for each other, so memory goes with `PIXELS_AT_ONCE`, or with the largest
@@ -86,10 +93,10 @@ def decoded_image(data: bytes, max_pixels: int) -> Iterator[Picture]:
     """
     header = _checked_header(data, max_pixels)
     with _DECODED.hold(header.width * header.height):
-        yield _decode(data, header, max_pixels)
+        yield _decode(data, header, max_pixels, window)
 
 
-def decode_image(data: bytes, max_pixels: int) -> Picture:
+def decode_image(data: bytes, max_pixels: int, window: str = PIXELS) -> Picture:
     """Decodes an image file.
 
     Thread-safe; the decoders release the interpreter lock. Time goes with the pixels (about 1.5 ms for a JPEG of
@@ -98,11 +105,13 @@ def decode_image(data: bytes, max_pixels: int) -> Picture:
     Args:
         data: The encoded bytes.
         max_pixels: A header that promises more is refused before any decoding.
+        window: `read.window`, for grey of more than 8 bits.
 
     Raises:
-        SampleError: `EMPTY_IMAGE`, `UNKNOWN_FORMAT`, `TRUNCATED_IMAGE`, `DECOMPRESSION_BOMB` or `DECODE_ERROR`.
+        SampleError: `EMPTY_IMAGE`, `UNKNOWN_FORMAT`, `TRUNCATED_IMAGE`, `DECOMPRESSION_BOMB`, `DECODE_ERROR`;
+            for DICOM `MISSING_DECODER` or `NO_IMAGE`, too.
     """
-    return _decode(data, _checked_header(data, max_pixels), max_pixels)
+    return _decode(data, _checked_header(data, max_pixels), max_pixels, window)
 
 
 def _checked_header(data: bytes, max_pixels: int) -> ImageHeader:
@@ -117,8 +126,11 @@ def _checked_header(data: bytes, max_pixels: int) -> ImageHeader:
     return header
 
 
-def _decode(data: bytes, header: ImageHeader, max_pixels: int) -> Picture:
-    rgb = _decode_opencv(data, header) if header.plain else _decode_pillow(data, header)
+def _decode(data: bytes, header: ImageHeader, max_pixels: int, window: str) -> Picture:
+    if header.format == DICOM:
+        rgb = decode_dicom(data, window)
+    else:
+        rgb = _decode_opencv(data, header) if header.plain else _decode_pillow(data, header, window)
     if rgb.shape[0] * rgb.shape[1] > min(max_pixels, _OPENCV_MAX_PIXELS):
         raise SampleError(
             FailureReason.DECOMPRESSION_BOMB, f"{header.format} of {rgb.shape[1]} x {rgb.shape[0]}"
@@ -136,10 +148,11 @@ def _decode_opencv(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
     return np.ascontiguousarray(decoded, np.uint8)
 
 
-def _decode_pillow(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
+def _decode_pillow(data: bytes, header: ImageHeader, window: str) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(data), formats=(_PILLOW_FORMATS[header.format],)) as image:
-            return _to_rgb(ImageOps.exif_transpose(image))
+            inverted = image.mode in _DEEP and _is_white_zero(image)
+            return _to_rgb(ImageOps.exif_transpose(image), window, inverted=inverted)
     except Image.DecompressionBombError as error:
         raise SampleError(FailureReason.DECOMPRESSION_BOMB, f"{header.format}: {error}") from error
     except SampleError:
@@ -153,11 +166,19 @@ def _decode_pillow(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
         ) from error
 
 
-def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    if image.mode.startswith("I;16"):
-        grey = np.asarray(image).astype(np.float64)
-        return np.repeat(np.rint(grey / 257).astype(np.uint8)[:, :, None], 3, axis=2)
-    if image.mode in ("I", "F"):
+def _is_white_zero(image: Image.Image) -> bool:
+    """Whether 0 is white in this TIFF, which Pillow turns round for 8 bits alone."""
+    return isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0
+
+
+def _to_rgb(image: Image.Image, window: str, *, inverted: bool) -> NDArray[np.uint8]:
+    if image.mode in _DEEP:
+        samples = np.asarray(image)
+        grey = to_grey(samples, parse_window(window) or find_window(samples))
+        if inverted:
+            np.subtract(255, grey, out=grey)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode == "F":
         raise SampleError(FailureReason.DECODE_ERROR, f"samples of mode {image.mode} have no known range")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")

@@ -14,7 +14,9 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from onceseen.core.dicom import is_dicom
 from onceseen.core.failures import FailureReason, SampleError
+from onceseen.fingerprint.dicom import DICOM, dicom_size
 
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _PNG_CHUNK_LIMIT = 0x7FFFFFFF
@@ -39,11 +41,11 @@ class ImageHeader:
     """What the headers promise.
 
     Attributes:
-        format: `jpeg`, `png`, `webp`, `gif`, `bmp`, `tiff` or `avif`.
+        format: `jpeg`, `png`, `webp`, `gif`, `bmp`, `tiff`, `avif` or `dicom`.
         width: Pixels across, before any EXIF orientation.
         height: Pixels down, likewise.
-        plain: Whether this is a JPEG of grey or colour, or a PNG or WebP without transparency, animation and EXIF:
-            what every version of OpenCV reads alike.
+        plain: Whether this is a JPEG of grey or colour, or a PNG or WebP without transparency, animation and EXIF, and
+            not grey of 16 bits: what every version of OpenCV reads alike, and as it should be read.
     """
 
     format: str
@@ -60,7 +62,7 @@ def read_header(data: bytes) -> ImageHeader:
     Raises:
         SampleError: `EMPTY_IMAGE` (no bytes), `UNKNOWN_FORMAT` (first bytes of none of the formats),
             `TRUNCATED_IMAGE` (the file ends before its picture does) or `DECODE_ERROR` (headers that contradict
-            themselves, a wrong checksum).
+            themselves, a wrong checksum); for DICOM as `dicom_size` does.
     """
     if not data:
         raise SampleError(FailureReason.EMPTY_IMAGE, "0 bytes")
@@ -68,7 +70,8 @@ def read_header(data: bytes) -> ImageHeader:
     if reader is None:
         raise SampleError(
             FailureReason.UNKNOWN_FORMAT,
-            f"{len(data)} bytes that begin with {data[:16].hex()}; expected jpeg, png, webp, gif, bmp, tiff or avif",
+            f"{len(data)} bytes that begin with {data[:16].hex()}; expected jpeg, png, webp, gif, bmp, tiff, avif or "
+            "dicom with its preamble",
         )
     try:
         header = reader(data)
@@ -109,6 +112,8 @@ def _find_reader(data: bytes) -> Callable[[bytes], ImageHeader] | None:
         b"\x7c\0\0\0",
     ):
         return _read_bmp
+    if is_dicom(data):  # before TIFF, since a DICOM file may begin as a TIFF to be read as either
+        return _read_dicom
     if data.startswith(_TIFF_MAGICS):
         return _read_tiff
     if data[4:8] == b"ftyp" and _avif_brand(data):
@@ -150,10 +155,11 @@ def _read_jpeg(data: bytes) -> ImageHeader:
 
 
 def _read_png(data: bytes) -> ImageHeader:
-    width, height, colour = struct.unpack_from(">IIxB", data, 16)
+    width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
     if data[12:16] != b"IHDR":
         raise _bad("png does not begin with IHDR")
-    plain, position, pixels, end = colour in (0, 2, 3), 8, 0, len(data)
+    plain = colour in (2, 3) or (colour == 0 and bits < 16)
+    position, pixels, end = 8, 0, len(data)
     while True:
         if position + 12 > end:
             raise truncated("png without its IEND chunk")
@@ -300,3 +306,8 @@ def _walk_boxes(data: bytes, position: int, end: int, sizes: list[tuple[int, int
         elif kind in _ISO_CONTAINERS:
             _walk_boxes(data, position + head + (4 if kind == b"meta" else 0), position + length, sizes)
         position += length
+
+
+def _read_dicom(data: bytes) -> ImageHeader:
+    width, height = dicom_size(data)
+    return ImageHeader(DICOM, width, height, plain=False)

@@ -338,7 +338,7 @@ def _keep_freed_memory() -> None:
 def _judge_image(data: bytes, sha256: bytes, config: PipelineConfig, embedder: Embedder | None) -> _Judged:
     """Decodes, hashes and preprocesses one image; runs in a thread, mostly outside the interpreter lock."""
     try:
-        with decoded_image(data, config.read.max_pixels) as picture:
+        with decoded_image(data, config.read.max_pixels, config.read.window) as picture:
             found = fingerprint_image(data, picture, config.fingerprint, sha256)
             if embedder is None:
                 return _Judged(found)

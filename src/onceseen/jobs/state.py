@@ -37,6 +37,7 @@ _EXTRACT_KEYS = {
         "max_pixels",
         "max_bytes",
         "folder_split",
+        "window",
     ),
     "fingerprint": ("blank_std", "trim_borders", "minhash_permutations"),
     # The model itself is in by its weights' hash, wherever its file lies.

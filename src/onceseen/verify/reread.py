@@ -52,7 +52,7 @@ class PictureCache:
         return found
 
     def _decode(self, data: bytes) -> NDArray[np.uint8]:
-        with decoded_image(data, self._read.max_pixels) as picture:
+        with decoded_image(data, self._read.max_pixels, self._read.window) as picture:
             height, width = picture.rgb.shape[:2]
             scale = self._max_side / max(height, width)
             if scale >= 1:

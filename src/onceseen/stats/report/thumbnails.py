@@ -118,7 +118,7 @@ def _read_shard(
                 notes.append(f"{sample_id}: its bytes in {shard.path} are not those that were fingerprinted.")
                 continue
             try:
-                rgb = decode_image(data, config.max_pixels).rgb
+                rgb = decode_image(data, config.max_pixels, config.window).rgb
             except SampleError as error:
                 notes.append(f"{sample_id}: cannot be decoded any more ({error}).")
                 continue
