@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import apache_beam as beam
 
+from onceseen.core.config import ReadConfig
+from onceseen.core.dicom import DICOM_REMEDY, dicom_installed, is_dicom
 from onceseen.core.files import (
     exists,
     free_bytes,
@@ -21,8 +23,10 @@ from onceseen.core.files import (
     write_bytes,
 )
 from onceseen.core.layout import RunLayout
-from onceseen.core.records import Shard, ShardKind
+from onceseen.core.records import ImageSample, Shard, ShardKind
 from onceseen.jobs.runner import Runner
+from onceseen.shards import read_shard
+from onceseen.shards.extensions import DICOM_SUFFIXES, may_be_dicom
 
 FEATURE_BYTES = 7_000
 """Features, thumbs, pairs and verdicts of one picture, with room to spare (measured: 4.5 KB)."""
@@ -48,18 +52,21 @@ def check_writable(layout: RunLayout) -> None:
         raise CheckError(f"--output {layout.root} cannot be written: {error}") from error
 
 
-def check_places(layout: RunLayout, sources: Sequence[str], shards: Sequence[Shard]) -> None:
+def check_places(
+    layout: RunLayout, sources: Sequence[str], shards: Sequence[Shard], *, scan: bool = False
+) -> None:
     """Makes sure that a run neither removes its input nor comes to read itself.
 
     Args:
         layout: The run.
         sources: The SRC arguments.
         shards: What they hold.
+        scan: Whether it is a scan.
 
     Raises:
         ValueError: If SRC lies in a place that the run writes and removes, or RUN in a directory that is SRC.
     """
-    written = [f"{real_path(path)}/" for path in layout.everything()]
+    written = [f"{real_path(path)}/" for path in layout.everything(scan=scan)]
     for shard in shards:
         path = shard.path
         if shard.kind == ShardKind.FOLDER and shard.files:
@@ -80,7 +87,7 @@ def check_places(layout: RunLayout, sources: Sequence[str], shards: Sequence[Sha
             )
 
 
-def check_unused(layout: RunLayout) -> None:
+def check_unused(layout: RunLayout, *, scan: bool = False) -> None:
     """Makes sure that a directory without run.json has nothing by the names that a run removes.
 
     Raises:
@@ -88,7 +95,7 @@ def check_unused(layout: RunLayout) -> None:
     """
     if exists(layout.run_json()):
         return
-    found = [path for path in layout.everything() if occupied(path)]
+    found = [path for path in layout.everything(scan=scan) if occupied(path)]
     if found:
         raise ValueError(
             f"--output {layout.root} holds {found[0][len(layout.root) :].lstrip('/')} but no run.json, so it is no "
@@ -127,20 +134,23 @@ def check_disk(
 
 
 def check_workers(layout: RunLayout, shards: Sequence[Shard], runner: Runner) -> None:
-    """Has a worker open the first shard and write into RUN.
+    """Has a worker open the first shard, and the first that holds DICOM files by their names, and write into RUN.
 
     Raises:
-        CheckError: If a worker cannot, for example because a path is local and the worker is elsewhere.
+        CheckError: If a worker cannot, for example because a path is local and the worker is elsewhere, or if there are
+            DICOM files and it has no pydicom.
     """
+    probed = [shards[0], *[s for s in shards[1:] if _dicom_file(s)][:1]]
     if runner.in_process or runner.template:  # where a template is made, no job is run
-        probe_paths(shards[0], layout)
+        for shard in probed:
+            probe_paths(shard, layout)
         return
     # what is wrong now is wrong a second time
     once = replace(runner, config=replace(runner.config, attempts=1))
     try:
         once.run(
             "check",
-            lambda p: p | "First" >> beam.Create([shards[0]]) | "Probe" >> beam.Map(probe_paths, layout),
+            lambda p: p | "First" >> beam.Create(probed) | "Probe" >> beam.Map(probe_paths, layout),
         )
     except CheckError:
         raise
@@ -154,7 +164,7 @@ def probe_paths(shard: Shard, layout: RunLayout) -> None:
     """Opens a shard and writes into the run, as a worker will.
 
     Raises:
-        CheckError: If either fails.
+        CheckError: If either fails, or the shard's first picture is DICOM, or one by its name, and pydicom is missing.
     """
     try:
         path = shard.path
@@ -165,4 +175,27 @@ def probe_paths(shard: Shard, layout: RunLayout) -> None:
                 stream.read(1)
     except Exception as error:
         raise CheckError(f"a worker cannot read {shard.path}: {error}") from error
+    found = "" if dicom_installed() else _dicom_file(shard) or _first_dicom_member(shard)
+    if found:
+        raise CheckError(
+            f"{found} in {shard.path} is a DICOM file, which a worker cannot read: {DICOM_REMEDY} (without "
+            "it, each such file would be a dead letter)"
+        )
     check_writable(layout)
+
+
+def _dicom_file(shard: Shard) -> str:
+    """The first file of a folder's shard that is DICOM by its name, empty if none is."""
+    if shard.kind != ShardKind.FOLDER:
+        return ""
+    return next((f for f in shard.files if may_be_dicom(f) or f.lower().endswith(DICOM_SUFFIXES)), "")
+
+
+def _first_dicom_member(shard: Shard) -> str:
+    """The name of a tar's first picture if it is DICOM, else empty; later ones show in dead letters."""
+    if shard.kind != ShardKind.TAR:
+        return ""
+    first = next(iter(read_shard(shard, ReadConfig())), None)
+    if isinstance(first, ImageSample) and first.image is not None and is_dicom(first.image):
+        return first.member
+    return ""

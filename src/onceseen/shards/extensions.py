@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,8 +26,10 @@ IMAGE_EXTENSIONS = frozenset(
             "heif",
         ),
         *("jp2", "j2k", "jpx", "jxl", "pbm", "pgm", "ppm", "pnm", "tga"),
+        *("dcm", "dicom"),
     }
 )
+DICOM_SUFFIXES = (".dcm", ".dicom")
 TEXT_EXTENSIONS = ("txt", "caption", "text")
 JSON_EXTENSION = "json"
 OWN_EXTENSION = "onceseen.json"
@@ -46,6 +49,24 @@ def last_part(extension: str) -> str:
 def is_image(extension: str) -> bool:
     """Whether a member with this (lower-case) extension is an image."""
     return last_part(extension) in IMAGE_EXTENSIONS
+
+
+def is_image_file(name: str) -> bool:
+    """Whether a file of a folder's shard is an image: by its extension, or as a DICOM file by its lack of one.
+
+    Listing looked into those, so none without DICOM's mark is in a shard.
+    """
+    return is_image(os.path.splitext(name)[1][1:].lower()) or may_be_dicom(name)
+
+
+def may_be_dicom(name: str) -> bool:
+    """Whether a file has such a name as scanners and archives give DICOM files: `IM000042`, `1.2.840.113619.2.55.3`.
+
+    A `DICOMDIR` is the table of contents of such a folder and holds no picture.
+    """
+    base = os.path.basename(name)
+    extension = os.path.splitext(base)[1][1:]
+    return (not extension or extension.isdigit() or extension.lower() == "ima") and base.upper() != "DICOMDIR"
 
 
 def decode_caption(data: bytes) -> str:

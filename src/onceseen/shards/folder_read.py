@@ -20,7 +20,7 @@ from onceseen.shards.extensions import (
     TEXT_EXTENSIONS,
     caption_of,
     decode_caption,
-    is_image,
+    is_image_file,
     meta_of,
     parse_json,
 )
@@ -43,7 +43,7 @@ def folder_samples(shard: Shard) -> list[FolderSample]:
     keys = UniqueKeys()
     samples = []
     for image in shard.files:
-        if not is_image(os.path.splitext(image)[1][1:].lower()):
+        if not is_image_file(image):
             continue
         stems = (os.path.splitext(image)[0], image)
         texts = tuple(t for e in TEXT_EXTENSIONS for s in stems if (t := f"{s}.{e}") in files)

@@ -11,16 +11,24 @@ import dataclasses
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 
 from onceseen.core.config import ReadConfig
-from onceseen.core.files import absolute
+from onceseen.core.dicom import DICOM_HEAD, is_dicom
+from onceseen.core.files import absolute, open_read
 from onceseen.core.ids import name_order
 from onceseen.core.records import Shard, ShardKind
-from onceseen.shards.extensions import JSON_EXTENSION, TEXT_EXTENSIONS, is_image
+from onceseen.shards.extensions import (
+    DICOM_SUFFIXES,
+    JSON_EXTENSION,
+    TEXT_EXTENSIONS,
+    is_image,
+    is_image_file,
+    may_be_dicom,
+)
 from onceseen.shards.folder_read import text_name
 from onceseen.shards.parquet_read import ParquetDamage, image_column, open_parquet
 from onceseen.shards.sources import FoundFile, Source, find_sources
@@ -131,6 +139,9 @@ def _source_shards(source: Source, prefix: str, config: ReadConfig) -> list[Shar
     with_images, without = _split_tables([f for f in tables if _stem(f) not in stems], config)
     with_images += _not_a_sidecar(sidecars[:1], config)
     _refuse_compressed(source)
+    if source.explicit or not (tars or with_images):
+        source = _without_unmarked(source)
+        images = [f for f in source.files if is_image_file(f.relative)]
     kinds = {"tars": tars, "parquet files with images": with_images, "image files": images}
     present = [(kind, files) for kind, files in kinds.items() if files]
     if not present:
@@ -149,6 +160,29 @@ def _source_shards(source: Source, prefix: str, config: ReadConfig) -> list[Shar
     if with_images:
         return [_file_shard(f, prefix, ShardKind.PARQUET) for f in with_images]
     return _folder_shards(source, prefix, config)
+
+
+def _without_unmarked(source: Source) -> Source:
+    """The SRC without the files that have no extension and no mark of DICOM either; 132 bytes of each are read.
+
+    Raises:
+        ValueError: If such a file was named one by one.
+    """
+    asked = [f for f in source.files if may_be_dicom(f.relative)]
+    with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
+        unmarked = [f for f, marked in zip(asked, pool.map(_is_dicom, asked), strict=True) if not marked]
+    if unmarked and source.explicit:
+        raise _no_shard(unmarked[0])
+    left_out = set(unmarked)
+    return dataclasses.replace(source, files=tuple(f for f in source.files if f not in left_out))
+
+
+def _is_dicom(file: FoundFile) -> bool:
+    try:
+        with open_read(file.path) as stream:
+            return is_dicom(stream.read(DICOM_HEAD))
+    except OSError:
+        return False
 
 
 def _lower(file: FoundFile) -> str:
@@ -193,10 +227,18 @@ def _refuse_unknown(source: Source, sidecars: Iterable[FoundFile]) -> None:
     """A file that was named one by one and is no shard."""
     known = {f.path for f in sidecars}
     for file in source.files if source.explicit else ():
-        if file.path not in known and _suffix(file) not in ("tar", "parquet") and not is_image(_suffix(file)):
-            raise ValueError(
-                f"{file.path} is no shard; expected .tar, .parquet or image files: give their directory"
-            )
+        if (
+            file.path not in known
+            and _suffix(file) not in ("tar", "parquet")
+            and not is_image_file(file.relative)
+        ):
+            raise _no_shard(file)
+
+
+def _no_shard(file: FoundFile) -> ValueError:
+    return ValueError(
+        f"{file.path} is no shard; expected .tar, .parquet or image files: give their directory"
+    )
 
 
 def _no_pictures(source: Source, without: Sequence[FoundFile], config: ReadConfig) -> ValueError:
@@ -257,31 +299,47 @@ def _folder_shards(source: Source, prefix: str, config: ReadConfig) -> list[Shar
     """One shard a directory that holds images, or several by a fixed hash of the file's stem."""
     directories: dict[str, list[FoundFile]] = {}
     for file in source.files:
-        if is_image(_suffix(file)) or _suffix(file) in (*TEXT_EXTENSIONS, JSON_EXTENSION):
+        if is_image_file(file.relative) or _suffix(file) in (*TEXT_EXTENSIONS, JSON_EXTENSION):
             directories.setdefault(file.relative.rpartition("/")[0], []).append(file)
     root_name = _ROOT_NAME
     while root_name in directories:
         root_name += "_"
     shards = []
     for directory, files in directories.items():
-        images = sum(is_image(_suffix(f)) for f in files)
+        images = sum(is_image_file(f.relative) for f in files)
         if not images:
             continue
         name = prefix + text_name(directory or root_name)
         parts = -(-images // config.folder_split)
+        dicom = {_dicom_stem(f) for f in files} - {""}
         split: list[list[FoundFile]] = [[] for _ in range(parts)]
         for file in files:
-            split[_part(file, parts)].append(file)
+            split[_part(file, parts, dicom)].append(file)
         for number, part in enumerate(split):
-            if any(is_image(_suffix(f)) for f in part):
+            if any(is_image_file(f.relative) for f in part):
                 own = name if parts == 1 else f"{name}.{number:05d}-of-{parts:05d}"
                 shards.append(_folder_shard(own, source.root, prefix, part))
     return shards
 
 
-def _part(file: FoundFile, parts: int) -> int:
-    """Part of a file: by what stands before the first dot; a picture and its captions stay together."""
-    stem = os.path.basename(file.relative).partition(".")[0]
+def _dicom_stem(file: FoundFile) -> str:
+    """The name of a DICOM file without its `.dcm`, empty for another file."""
+    name = os.path.basename(file.relative)
+    if name.lower().endswith(DICOM_SUFFIXES):
+        return os.path.splitext(name)[0]
+    return name if may_be_dicom(name) else ""
+
+
+def _part(file: FoundFile, parts: int, dicom: Set[str]) -> int:
+    """Part of a file: by what stands before the first dot; a picture and its captions stay together.
+
+    DICOM files are named by numbers with dots that begin alike, so theirs is the whole stem.
+    """
+    name = os.path.basename(file.relative)
+    before = os.path.splitext(name)[0]
+    if before.lower().endswith(DICOM_SUFFIXES):  # the caption `a.dcm.txt` of `a.dcm`
+        before = os.path.splitext(before)[0]
+    stem = _dicom_stem(file) or (before if before in dicom else name.partition(".")[0])
     return int.from_bytes(hashlib.sha256(os.fsencode(stem)).digest()[:8], "big") % parts
 
 
