@@ -52,21 +52,18 @@ def check_writable(layout: RunLayout) -> None:
         raise CheckError(f"--output {layout.root} cannot be written: {error}") from error
 
 
-def check_places(
-    layout: RunLayout, sources: Sequence[str], shards: Sequence[Shard], *, scan: bool = False
-) -> None:
+def check_places(layout: RunLayout, sources: Sequence[str], shards: Sequence[Shard]) -> None:
     """Makes sure that a run neither removes its input nor comes to read itself.
 
     Args:
         layout: The run.
         sources: The SRC arguments.
         shards: What they hold.
-        scan: Whether it is a scan.
 
     Raises:
         ValueError: If SRC lies in a place that the run writes and removes, or RUN in a directory that is SRC.
     """
-    written = [f"{real_path(path)}/" for path in layout.everything(scan=scan)]
+    written = [f"{real_path(path)}/" for path in layout.everything()]
     for shard in shards:
         path = shard.path
         if shard.kind == ShardKind.FOLDER and shard.files:
@@ -87,7 +84,7 @@ def check_places(
             )
 
 
-def check_unused(layout: RunLayout, *, scan: bool = False) -> None:
+def check_unused(layout: RunLayout) -> None:
     """Makes sure that a directory without run.json has nothing by the names that a run removes.
 
     Raises:
@@ -95,7 +92,7 @@ def check_unused(layout: RunLayout, *, scan: bool = False) -> None:
     """
     if exists(layout.run_json()):
         return
-    found = [path for path in layout.everything(scan=scan) if occupied(path)]
+    found = [path for path in layout.everything() if occupied(path)]
     if found:
         raise ValueError(
             f"--output {layout.root} holds {found[0][len(layout.root) :].lstrip('/')} but no run.json, so it is no "
