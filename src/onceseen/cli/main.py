@@ -17,6 +17,7 @@ from onceseen.quiet import disable_telemetry, import_beam
 
 _COMMANDS = {
     "dedup": ("onceseen.cli.dedup", "deduplicate shards: the main job"),
+    "scan": ("onceseen.cli.scan", "which queries are duplicates of a finished run's pictures: the detector"),
     "evaluate": (
         "onceseen.evaluate.cli",
         "wrong drops, removed copies and micro-AP of a run against known copies",
@@ -31,6 +32,7 @@ examples:
   onceseen dedup shards/ --output run --dry-run             verdicts, delete list and report only
   onceseen dedup 'shards/*.tar' --output run --set verify.min_score=0.7
   onceseen explain run 00000/000000012                      why this one?
+  onceseen scan generated/ --reference run --output scan    which of these are training pictures?
   onceseen evaluate run --truth manifest.csv                how right was it?
 
 Commands exit with 0 when done, 1 when the run failed, 2 for wrong usage or config.
@@ -89,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _refuse_unknown(parser, unknown, beam=takes_beam_options)
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 2
-    if unknown or name == "dedup":  # the others need no Beam for a local run, and it takes seconds
+    if unknown or name in ("dedup", "scan"):  # the others need no Beam for a local run, and it takes seconds
         import_beam()
     _set_up_logging(verbose=parsed.verbose)
     return _run(name, module.run, parsed)

@@ -334,21 +334,36 @@ class ScanConfig:
     """What a search of a finished run asks and says (`scan`, `serve`, `Reference`).
 
     Attributes:
+        policy: `flag`: queries are flagged, and `--apply` writes the query set without them. `decontaminate`: queries
+            are an evaluation set, and whole components of the reference that touch it leave the reference.
         near_score: A pair that is not verified is `near` from this score on; under `verify.min_score`.
+        decontaminate_score: The same for the policy `decontaminate`, where a leak missed costs more than a training
+            picture lost.
         looks: At most so many doubtful reference pictures a query are read again, the likeliest first.
         neighbors: `serve` and `Reference`: reference pictures a query that are compared, the nearest by cosine.
         probes: `serve` and `Reference`: fine cells of the reference that are searched for a query.
     """
 
+    policy: str = "flag"
     near_score: float = 0.2
+    decontaminate_score: float = 0.1
     looks: int = 4
     neighbors: int = 16
     probes: int = 32
 
     def __post_init__(self) -> None:
-        _require(0 <= self.near_score <= 1, "scan.near_score", self.near_score, "a number in [0, 1]")
+        _require(
+            self.policy in ("flag", "decontaminate"), "scan.policy", self.policy, "flag or decontaminate"
+        )
+        for name in ("near_score", "decontaminate_score"):
+            _require(0 <= getattr(self, name) <= 1, f"scan.{name}", getattr(self, name), "a number in [0, 1]")
         for name in ("looks", "neighbors", "probes"):
             _require(getattr(self, name) >= 1, f"scan.{name}", getattr(self, name), "1 or more")
+
+    @property
+    def least_score(self) -> float:
+        """The score from which a pair is near, by policy."""
+        return self.near_score if self.policy == "flag" else self.decontaminate_score
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,17 @@ import yaml
 from onceseen.core.config import PipelineConfig
 
 
-def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> PipelineConfig:
+def load_config(
+    path: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    base: Mapping[str, Mapping[str, Any]] | None = None,
+) -> PipelineConfig:
     """Builds the configuration from a YAML file and `section.key=value` overrides.
 
     Args:
         path: YAML file whose top level is sections; None: the defaults.
         overrides: Strings `section.key=value`, the value parsed as YAML; later ones win.
+        base: Settings under the file's, by section; None: the defaults.
 
     Returns:
         The validated configuration.
@@ -31,9 +36,11 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     Raises:
         ValueError: If the file cannot be read or parsed, a key is unknown, or a value is out of range.
     """
-    data: dict[str, Any] = {}
+    data: dict[str, Any] = {section: dict(keys) for section, keys in (base or {}).items()}
     if path is not None:
-        data = _read_yaml(Path(path))
+        for section, keys in _read_yaml(Path(path)).items():
+            known = data.get(section)
+            data[section] = {**known, **keys} if known and isinstance(keys, dict) else keys
     for override in overrides:
         _apply_override(data, override)
     return config_from_mapping(data)

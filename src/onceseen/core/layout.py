@@ -71,6 +71,18 @@ class RunLayout:
         """Verdicts of one shard."""
         return join(self.root, "verdicts", f"{shard}.parquet")
 
+    def findings(self, number: int) -> str:
+        """Findings of one query shard of a scan, by its number."""
+        return join(self.root, "findings", f"part-{number:06d}.parquet")
+
+    def flagged(self) -> str:
+        """All findings of a scan."""
+        return join(self.root, "flagged.parquet")
+
+    def index_dir(self) -> str:
+        """Indexes that `Reference` and `serve` search; built on first use."""
+        return join(self.root, "index")
+
     def shards_dir(self) -> str:
         """The deduplicated set."""
         return join(self.root, "shards")
@@ -83,13 +95,19 @@ class RunLayout:
         """Done marks of the rewrite."""
         return join(self.root, ".state", "rewrite")
 
+    def takedowns(self) -> str:
+        """The ledger of what was taken down; it stays where a run is started again."""
+        return join(self.root, "takedowns.csv")
+
     def decisions(self) -> str:
         """The decisions that the verdicts follow, as `--decisions` takes them; absent where there were none."""
         return join(self.root, "decisions.csv")
 
-    def everything(self) -> list[str]:
-        """All that a run writes, for starting again; other files in the directory are left alone."""
-        names = ("features", "thumbs", "pairs", "verdicts", "failures", "shards", "stats", ".state")
+    def everything(self, *, scan: bool = False) -> list[str]:
+        """All that a run writes, or a scan, for starting again; other files in the directory are left alone."""
+        names = ["features", "thumbs", "pairs", "verdicts", "failures", "shards", "stats", "index", ".state"]
+        if scan:
+            names += ["findings", "flagged.parquet", "summary.json", "delete_list.csv", "splits.csv"]
         return [
             self.run_json(),
             self.timings_json(),

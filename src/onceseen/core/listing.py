@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
+from onceseen.core.config import ReadConfig
+from onceseen.core.config_io import config_from_mapping
 from onceseen.core.files import read_json
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard, ShardKind
@@ -26,3 +29,12 @@ def shards_from_json(entries: list[dict[str, Any]]) -> list[Shard]:
 def read_shards(layout: RunLayout) -> list[Shard]:
     """The input listing of a run, by number."""
     return shards_from_json(read_json(layout.run_json())["shards"])
+
+
+def read_configs(shards: Iterable[Shard]) -> dict[str, ReadConfig]:
+    """How the shards of other runs are read, by `Shard.run`, from their run.json."""
+    runs = {shard.run for shard in shards} - {""}
+    return {
+        run: config_from_mapping(read_json(RunLayout.at(run).run_json())["config"]).read
+        for run in sorted(runs)
+    }

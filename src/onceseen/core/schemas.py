@@ -111,6 +111,29 @@ VERDICTS = pa.schema(
     ]
 )
 
+FINDINGS = pa.schema(
+    [
+        ("query_id", pa.string()),
+        ("verdict", pa.string()),  # duplicate, near, clear or failed
+        ("reference_id", pa.string()),  # the best match; null where clear
+        ("representative_id", pa.string()),  # the kept picture that stands for it in the reference
+        ("copies", pa.int32()),  # how many pictures of the reference that one stands for
+        ("kind", pa.string()),
+        ("cosine", pa.float32()),
+        ("pdq_distance", pa.int16()),
+        ("score", pa.float32()),
+        ("coverage_query", pa.float32()),
+        ("coverage_reference", pa.float32()),
+        ("transform", pa.string()),
+        ("reference_verdict", pa.string()),  # keep or drop
+        ("component_id", pa.string()),
+        ("component_size", pa.int32()),
+        ("shard", pa.string()),
+        ("key", pa.string()),
+        ("row", pa.int32()),
+    ]
+)
+
 FAILURES = pa.schema(
     [
         ("subject", pa.string()),  # sample_id, or the shard's name

@@ -82,13 +82,21 @@ def finding(match: Match, verify: VerifyConfig, scan: ScanConfig) -> Finding:
         verify: Least coverages.
         scan: Least score of a near one.
     """
-    query, reference = match.coverage_query, match.coverage_reference
-    least, kept = verify.min_coverage, verify.min_kept_coverage
-    if match.verified and max(query, reference) >= least and min(query, reference) >= kept:
+    if match.verified and _contained(match.coverage_query, match.coverage_reference, verify):
         return Finding.DUPLICATE
-    if match.verified or match.score >= scan.near_score:
+    if match.verified or match.score >= scan.least_score:
         return Finding.NEAR
     return Finding.CLEAR
+
+
+def is_duplicate(judgement: Judgement, verify: VerifyConfig) -> bool:
+    """Whether a judged pair would be found a duplicate."""
+    return judgement.verified and _contained(judgement.coverage_a, judgement.coverage_b, verify)
+
+
+def _contained(first: float, second: float, verify: VerifyConfig) -> bool:
+    """Whether one of the two holds nearly all of the other, and the common part is not just a small piece of it."""
+    return max(first, second) >= verify.min_coverage and min(first, second) >= verify.min_kept_coverage
 
 
 def best_match(

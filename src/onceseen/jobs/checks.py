@@ -52,18 +52,21 @@ def check_writable(layout: RunLayout) -> None:
         raise CheckError(f"--output {layout.root} cannot be written: {error}") from error
 
 
-def check_places(layout: RunLayout, sources: Sequence[str], shards: Sequence[Shard]) -> None:
+def check_places(
+    layout: RunLayout, sources: Sequence[str], shards: Sequence[Shard], *, scan: bool = False
+) -> None:
     """Makes sure that a run neither removes its input nor comes to read itself.
 
     Args:
         layout: The run.
         sources: The SRC arguments.
         shards: What they hold.
+        scan: Whether it is a scan.
 
     Raises:
         ValueError: If SRC lies in a place that the run writes and removes, or RUN in a directory that is SRC.
     """
-    written = [f"{real_path(path)}/" for path in layout.everything()]
+    written = [f"{real_path(path)}/" for path in layout.everything(scan=scan)]
     for shard in shards:
         path = shard.path
         if shard.kind == ShardKind.FOLDER and shard.files:
@@ -84,7 +87,7 @@ def check_places(layout: RunLayout, sources: Sequence[str], shards: Sequence[Sha
             )
 
 
-def check_unused(layout: RunLayout) -> None:
+def check_unused(layout: RunLayout, *, scan: bool = False) -> None:
     """Makes sure that a directory without run.json has nothing by the names that a run removes.
 
     Raises:
@@ -92,7 +95,7 @@ def check_unused(layout: RunLayout) -> None:
     """
     if exists(layout.run_json()):
         return
-    found = [path for path in layout.everything() if occupied(path)]
+    found = [path for path in layout.everything(scan=scan) if occupied(path)]
     if found:
         raise ValueError(
             f"--output {layout.root} holds {found[0][len(layout.root) :].lstrip('/')} but no run.json, so it is no "

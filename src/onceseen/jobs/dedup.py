@@ -34,7 +34,7 @@ from onceseen.jobs.checks import (
     check_workers,
     check_writable,
 )
-from onceseen.jobs.decisions import DecisionRows, check_decisions, read_decisions, write_decisions
+from onceseen.jobs.decisions import DecisionRows, check_decisions, read_decisions, with_takedowns, write_decisions
 from onceseen.jobs.extract_job import ExtractShards
 from onceseen.jobs.finish import write_statistics
 from onceseen.jobs.lock import run_lock
@@ -52,6 +52,7 @@ from onceseen.jobs.state import (
     describe_difference,
     fingerprints,
 )
+from onceseen.jobs.takedowns import read_takedowns
 from onceseen.neighbors import require_faiss, search_device
 from onceseen.shards import list_shards
 
@@ -111,7 +112,7 @@ def run_dedup(request: DedupRequest) -> DedupResult:
         ValueError: Wrong usage or config, or a run directory that holds something else (exit code 2).
         CheckError, LockHeldError, JobError, ReconciliationError: The run cannot go on (exit code 1).
     """
-    config = _with_threads(request.config)
+    config = with_threads(request.config)
     use_beam_options([f"--{option}" for option in config.runner.options])
     request = replace(
         request,
@@ -121,8 +122,9 @@ def run_dedup(request: DedupRequest) -> DedupResult:
     )
     layout = RunLayout.at(request.output)
     decisions = read_decisions(request.decisions) if request.decisions else DecisionRows()
+    decisions = with_takedowns(decisions, (row.sample_id for row in read_takedowns(layout)))
     model = describe_embedder(config.embed)
-    _check_models(config, model)
+    check_models(config, model)
     runner = Runner(config.runner)
     runner.check_name()
     check_remote(runner, request.sources, layout.root)
@@ -136,7 +138,7 @@ def run_dedup(request: DedupRequest) -> DedupResult:
         return job.run()
 
 
-def _with_threads(config: PipelineConfig) -> PipelineConfig:
+def with_threads(config: PipelineConfig) -> PipelineConfig:
     """Shares the cores among several local worker processes; threads are not part of any fingerprint."""
     workers = config.runner.workers
     if workers <= 1 or not Runner(config.runner).is_local:
@@ -149,7 +151,7 @@ def _with_threads(config: PipelineConfig) -> PipelineConfig:
     )
 
 
-def _check_models(config: PipelineConfig, model: EmbedderSpec | None) -> None:
+def check_models(config: PipelineConfig, model: EmbedderSpec | None) -> None:
     """What the later jobs need is looked for now, not after hours of extraction."""
     if config.cells.enabled:
         if model is None:

@@ -27,6 +27,7 @@ from onceseen.verify import load_calibration
 
 JOBS = ("extract", "match", "rewrite")
 RUNNING, DONE = "running", "done"
+DEDUP, SCAN = "dedup", "scan"
 
 _EXTRACT_KEYS = {
     "read": (
@@ -63,6 +64,7 @@ _MATCH_KEYS = {
     "keep": None,
 }
 _SECRET = re.compile(r"^(\w*(?:secret|token|password|access_key)\w*)=.*", re.DOTALL)
+_SCAN_KEYS = {"scan": ("policy", "near_score", "decontaminate_score", "looks")}
 _REWRITE_KEYS = {"read": ("on_failure",), "write": ("member", "sidecar")}
 _LIBRARIES = (
     "apache-beam",
@@ -104,6 +106,19 @@ def fingerprints(
     extract = _digest([SCHEMA_VERSION, listing, _chosen(config, _EXTRACT_KEYS), model])
     match = _digest([extract, _chosen(config, _MATCH_KEYS), _match_files(config), decisions])
     return Fingerprints(extract, match, _digest([match, _chosen(config, _REWRITE_KEYS)]))
+
+
+def scan_fingerprints(own: Fingerprints, config: PipelineConfig, reference: str) -> Fingerprints:
+    """Fingerprints of a scan's jobs.
+
+    Args:
+        own: Those of its query set and config, by `fingerprints`.
+        config: Section scan is added.
+        reference: The reference's match fingerprint.
+    """
+    extract = _digest([SCAN, own.extract])
+    match = _digest([extract, own.match, _chosen(config, _SCAN_KEYS), reference])
+    return Fingerprints(extract, match, _digest([match, own.rewrite]))
 
 
 def _match_files(config: PipelineConfig) -> list[str]:
@@ -160,11 +175,15 @@ class RunState:
     content: dict[str, Any]
 
     @classmethod
-    def load(cls, layout: RunLayout) -> RunState | None:
+    def load(cls, layout: RunLayout, kind: str = DEDUP) -> RunState | None:
         """The state of an existing run, or None where there is none.
 
+        Args:
+            layout: The run.
+            kind: `dedup` or `scan`.
+
         Raises:
-            ValueError: If run.json is of another schema version or damaged.
+            ValueError: If run.json is of another schema version or kind, or damaged.
         """
         path = layout.run_json()
         try:
@@ -179,6 +198,11 @@ class RunState:
                 f"{path} has schema version {found}, this Onceseen writes {SCHEMA_VERSION}: use the version that "
                 "made it, or start again with --overwrite"
             )
+        if content.get("kind", DEDUP) != kind:
+            raise ValueError(
+                f"{layout.root} is the output of `onceseen {content['kind']}`, not of `onceseen {kind}`; choose "
+                "another directory"
+            )
         return cls(layout, content)
 
     @classmethod
@@ -188,10 +212,12 @@ class RunState:
         shards: Sequence[Shard],
         config: PipelineConfig,
         model: Mapping[str, Any] | None,
+        kind: str = DEDUP,
     ) -> RunState:
         """A new run; nothing is written yet."""
         content = {
             "schema_version": SCHEMA_VERSION,
+            "kind": kind,
             "config": {},
             "shards": [shard_to_json(s) for s in shards],
             "model": model,
@@ -201,6 +227,10 @@ class RunState:
         state = cls(layout, content)
         state.describe(config)
         return state
+
+    def list_shards(self, shards: Sequence[Shard]) -> None:
+        """Takes over an input listing: paths may have moved while the input is the same."""
+        self.content["shards"] = [shard_to_json(s) for s in shards]
 
     def describe(self, config: PipelineConfig) -> None:
         """Takes over the resolved config and the versions in use."""

@@ -28,6 +28,7 @@ from onceseen.core.files import (
 )
 from onceseen.core.ids import name_order
 from onceseen.core.layout import RunLayout
+from onceseen.core.listing import shards_from_json
 from onceseen.core.records import Shard, ShardKind, Verdict
 
 PAIR_BATCH_ROWS = 65_536
@@ -165,19 +166,7 @@ def read_run(layout: RunLayout) -> RunRecord:
             f"{layout.root} is not a run directory: it has no run.json; expected the --output of a run"
         )
     try:
-        shards = tuple(
-            Shard(
-                int(entry["number"]),
-                entry["name"],
-                ShardKind(entry["kind"]),
-                entry["path"],
-                int(entry["size"]),
-                str(entry["mark"]),
-                tuple(entry.get("files", ())),
-                entry.get("id_prefix", ""),
-            )
-            for entry in data["shards"]
-        )
+        shards = tuple(shards_from_json(data["shards"]))
         config = config_from_mapping(data["config"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is not the record of a run: {error!r} is missing or malformed") from error
@@ -263,24 +252,25 @@ def find_features(
 ) -> dict[str, dict[str, Any]]:
     """Some columns of some samples' features; an unknown id is left out."""
     wanted = list(dict.fromkeys(["sample_id", *columns]))
-    return _find_rows(layout.features, shards, sample_ids, wanted)
+    return _find_rows(lambda s: layout.of(s).features(s.name), shards, sample_ids, wanted)
 
 
 def find_thumbs(layout: RunLayout, shards: Sequence[Shard], sample_ids: Iterable[str]) -> dict[str, bytes]:
     """Stored 64 x 64 grey thumbs (row-major bytes) of some samples; those without one are left out."""
-    rows = _find_rows(layout.thumbs, shards, sample_ids, ["sample_id", "thumb"])
+    rows = _find_rows(lambda s: layout.of(s).thumbs(s.name), shards, sample_ids, ["sample_id", "thumb"])
     return {sample_id: row["thumb"] for sample_id, row in rows.items() if row["thumb"]}
 
 
 def _find_rows(
-    path_of: Callable[[str], str],
+    path_of: Callable[[Shard], str],
     shards: Sequence[Shard],
     sample_ids: Iterable[str],
     columns: list[str],
 ) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
+    by_name = {shard.name: shard for shard in shards}
     for shard, ids in shards_of(sample_ids, shards).items():
-        table = read_table_if_there(path_of(shard), columns)
+        table = read_table_if_there(path_of(by_name[shard]), columns)
         if table is None:
             continue
         chosen = table.filter(pc.is_in(table["sample_id"], value_set=pa.array(ids, pa.string())))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 
 import cv2
 import numpy as np
@@ -25,10 +26,23 @@ class PictureCache:
     At `max_side` 384 a picture takes at most 442 KB, so the cache holds at most 226 MB.
     """
 
-    def __init__(self, shards: Mapping[int, Shard], read: ReadConfig, max_side: int) -> None:
-        """Starts empty."""
+    def __init__(
+        self,
+        shards: Mapping[int, Shard],
+        read: ReadConfig,
+        max_side: int,
+        others: Mapping[str, ReadConfig] | None = None,
+    ) -> None:
+        """Starts empty.
+
+        Args:
+            shards: By number.
+            read: How shards of this run are read.
+            max_side: Longest side, in pixels, that pictures are shrunk to.
+            others: How those of other runs are, by `Shard.run`.
+        """
         self._shards = shards
-        self._read = read
+        self._reads = {**(others or {}), "": read}
         self._max_side = max_side
         self._cache: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
 
@@ -41,8 +55,9 @@ class PictureCache:
                 missing[node_shard(node)].append(image)
         with ThreadPoolExecutor(available_cores()) as pool:
             for number in sorted(missing):
-                for images in _portions(read_images(self._shards[number], self._read, missing[number])):
-                    pixels = pool.map(self._decode, (data for _, data in images))
+                read = self._reads[self._shards[number].run]
+                for images in _portions(read_images(self._shards[number], read, missing[number])):
+                    pixels = pool.map(self._decode, (data for _, data in images), repeat(read))
                     found |= {node_id(number, row): rgb for (row, _), rgb in zip(images, pixels, strict=True)}
         for node in wanted:
             self._cache[node] = found[node]
@@ -51,8 +66,8 @@ class PictureCache:
             self._cache.popitem(last=False)
         return found
 
-    def _decode(self, data: bytes) -> NDArray[np.uint8]:
-        with decoded_image(data, self._read.max_pixels, self._read.window) as picture:
+    def _decode(self, data: bytes, read: ReadConfig) -> NDArray[np.uint8]:
+        with decoded_image(data, read.max_pixels, read.window) as picture:
             height, width = picture.rgb.shape[:2]
             scale = self._max_side / max(height, width)
             if scale >= 1:

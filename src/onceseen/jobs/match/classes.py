@@ -16,7 +16,7 @@ from onceseen.core.records import Shard
 from onceseen.jobs.match.work import WorkFiles, by_shard
 from onceseen.jobs.shuffles import Gather, Spread, portions
 from onceseen.neighbors.classes import exact_classes
-from onceseen.neighbors.packing import MEMBER, STAR, unpack
+from onceseen.neighbors.packing import ALL_PAIRS, MEMBER, STAR, Asked, unpack
 
 STEP = "stars"
 
@@ -27,6 +27,7 @@ class FindExactClasses(beam.PTransform):
 
     layout: RunLayout
     partitions: int
+    asked: Asked = ALL_PAIRS
 
     def expand(self, shards: beam.PCollection[Shard]) -> beam.PCollection[None]:
         """Groups equal pixel hashes and writes who hangs on whom."""
@@ -35,7 +36,7 @@ class FindExactClasses(beam.PTransform):
             | "Spread" >> Spread("match/shards")
             | "HashBlocks" >> beam.FlatMap(hash_blocks, self.layout, self.partitions)
             | "ByHash" >> Gather("match/hashes")
-            | "FindClasses" >> beam.FlatMap(find_classes)
+            | "FindClasses" >> beam.FlatMap(find_classes, self.asked)
             | "ByShard" >> Gather("match/stars")
             | "WriteStars" >> beam.Map(write_stars, self.layout)
         )
@@ -56,9 +57,11 @@ def hash_blocks(shard: Shard, layout: RunLayout, partitions: int) -> Iterator[tu
             yield int(number), block.tobytes()
 
 
-def find_classes(keyed: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, bytes]]:
-    """Star rows of one hash range, by the member's shard."""
+def find_classes(keyed: tuple[int, Iterable[bytes]], asked: Asked) -> Iterator[tuple[int, bytes]]:
+    """Star rows of one hash range, by the member's shard; across, queries hang on references alone."""
     stars = exact_classes(unpack(keyed[1], MEMBER))
+    if asked.across:
+        stars = stars[stars["head"] < asked.since]
     counter("match/exact_copies").inc(len(stars))
     yield from by_shard(stars, "node")
 

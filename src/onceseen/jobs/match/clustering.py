@@ -136,10 +136,10 @@ def _attributes(shard: Shard, labels: Records, plan: ClusterPlan) -> tuple[Recor
         (row["num_bytes"] or 0) / max(1, (row["width"] or 0) * (row["height"] or 0)) for row in table
     ]
     wanted = plan.config.keep.prefer.removeprefix("-")
-    return out, [row["sample_id"] for row in table], [_preferred(row["meta"], wanted) for row in table]
+    return out, [row["sample_id"] for row in table], [preferred_value(row["meta"], wanted) for row in table]
 
 
-def _preferred(meta: str | None, wanted: str) -> str:
+def preferred_value(meta: str | None, wanted: str) -> str:
     """The preferred field of a sample's stored json fields; empty where there is none."""
     value = json.loads(meta).get(wanted) if wanted and meta else None
     return "" if value is None else str(value)

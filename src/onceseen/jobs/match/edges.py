@@ -70,8 +70,22 @@ def shard_edges(layout: RunLayout, rounds: Sequence[str], number: int, decisions
     Returns:
         Array of `EDGE`, by (a, b).
     """
-    edges = _edge_records(read_judged(layout, rounds, number, _COLUMNS))
     said = [pair for pair in decisions.same if node_shard(pair[1]) == number]
+    return edges_of(read_judged(layout, rounds, number, _COLUMNS), decisions, said)
+
+
+def edges_of(judged: pa.Table, decisions: Decisions, said: Sequence[tuple[int, int]]) -> Records:
+    """Verified and doubtful pairs of a table as edges, with a person's word on top; `root` is not set.
+
+    Args:
+        judged: Columns of judged pairs between heads of exact classes.
+        decisions: A person's words.
+        said: Which of the pairs said to be the same belong here.
+
+    Returns:
+        Array of `EDGE`, by (a, b).
+    """
+    edges = _edge_records(judged)
     if decisions.different or said:
         refused = decisions.different | set(said)
         keep = [(a, b) not in refused for a, b in zip(edges["a"].tolist(), edges["b"].tolist(), strict=True)]

@@ -30,7 +30,7 @@ from onceseen.jobs.match.verification import VerifyPairs
 from onceseen.jobs.match.work import WorkFiles
 from onceseen.jobs.runner import Runner
 from onceseen.neighbors.bands import band_partitions
-from onceseen.neighbors.packing import STAR
+from onceseen.neighbors.packing import ALL_PAIRS, STAR, Asked
 
 SHUFFLE_FACTOR = 6
 """The in-process runner holds a whole shuffle in memory at four to six times its size (measured)."""
@@ -51,6 +51,7 @@ class MatchJob:
         runner: Where the steps run.
         progress: Called with each step's name.
         pictures: Judged pictures and views in all: what sizes cells, passes and partitions.
+        asked: Which pairs are looked for.
     """
 
     layout: RunLayout
@@ -59,6 +60,7 @@ class MatchJob:
     runner: Runner
     progress: Callable[[str], None]
     pictures: int
+    asked: Asked = ALL_PAIRS
 
     def run(self, decisions: DecisionRows) -> dict[str, Any]:
         """Runs all steps and leaves pairs/ and verdicts/.
@@ -66,33 +68,40 @@ class MatchJob:
         Returns:
             Facts for the summary: candidate recall and pass counts.
         """
-        work = WorkFiles(self.layout)
-        work.clear()
         remove(self.layout.pairs_dir())
-        classes = FindExactClasses(self.layout, max(1, self.pictures // 200_000 + 1))
-        self._steps("exact classes", classes)
+        self.find_classes()
         said = self._decisions(decisions)
-        candidates = self._candidates()
+        candidates = self.find_candidates()
         rounds = self._verify(candidates, said)
         facts = self._verdicts(candidates, rounds, said)
-        work.clear()
+        WorkFiles(self.layout).clear()
         return facts
 
-    def _steps(self, name: str, *transforms: beam.PTransform, light: bool = True) -> None:
+    def find_classes(self) -> None:
+        """Clears what an earlier job left, and finds the exact classes."""
+        WorkFiles(self.layout).clear()
+        classes = FindExactClasses(self.layout, max(1, self.pictures // 200_000 + 1), self.asked)
+        self.steps("exact classes", classes)
+
+    def steps(self, name: str, *transforms: beam.PTransform, light: bool = True) -> None:
         """Runs some steps one after the other, as one graph."""
         self.progress(name)
         graph = over_shards(self.layout, self.shards, transforms, bare=True)
         self.runner.run("match-" + name.replace(" ", "-"), graph, light=light)
 
     def _decisions(self, rows: DecisionRows) -> Decisions:
-        if not (rows.pairs or rows.samples):
+        if not rows.digest:
             return Decisions()
         work = WorkFiles(self.layout)
         heads = heads_of_classes(work.read(STARS, s.number, STAR) for s in self.shards)
         return resolve_decisions(rows, self.layout, self.shards, heads)
 
-    def _candidates(self) -> tuple[str, ...]:
-        """Searches bands and cells, in as many passes as the memory asks for."""
+    def find_candidates(self) -> tuple[str, ...]:
+        """Searches bands and cells, in as many passes as the memory asks for.
+
+        Returns:
+            The steps whose files hold the pairs.
+        """
         pictures = self.pictures
         if not pictures:
             return ()
@@ -105,7 +114,7 @@ class MatchJob:
         steps = [Pass(index, passes, ranges) for index in range(passes)]
         for step in steps:
             name = f"candidates {step.index + 1} of {passes}" if passes > 1 else "candidates"
-            self._steps(name, FindCandidatePairs(self.layout, self.config, step), light=False)
+            self.steps(name, FindCandidatePairs(self.layout, self.config, step, self.asked), light=False)
         return tuple(step.step for step in steps)
 
     def _passes(self, pictures: int, dimensions: int) -> int:
@@ -120,12 +129,12 @@ class MatchJob:
 
     def _verify(self, candidates: tuple[str, ...], said: Decisions) -> tuple[str, ...]:
         """Judges the candidates by stored features, looks again where it matters, then completes components."""
-        self._steps("verify", VerifyPairs(self.layout, self.config, candidates, "judged-0"), light=False)
+        self.steps("verify", VerifyPairs(self.layout, self.config, candidates, "judged-0"), light=False)
         rounds = self._look_again(("judged-0",), said)
         known = candidates
         for number in range(1, self.config.verify.rounds + 1):
             proposed, judged = f"completion-{number}", f"judged-{number}"
-            self._steps(
+            self.steps(
                 f"completion {number}",
                 LabelComponents(self.layout, rounds, said),
                 ProposeCompletions(self._plan(rounds, said), proposed),
@@ -145,7 +154,7 @@ class MatchJob:
             plan = replace(self._plan(rounds, said), doubtful=True)
             asked, looked = f"looks-{len(rounds)}", f"looked-{len(rounds)}"
             patient = number < _LOOK_ROUNDS - 1
-            self._steps(
+            self.steps(
                 f"look again {len(rounds)}",
                 LabelComponents(self.layout, rounds, said, doubtful=True),
                 ProposeLooks(plan, asked, patient, self.config.verify.every_doubtful),
@@ -170,7 +179,7 @@ class MatchJob:
         if cells.enabled and cells.recall_samples and candidates:
             write_queries(self.layout, self.shards, cells)
             steps.append(MeasureRecall(self.layout, candidates))
-        self._steps("clusters", *steps)
+        self.steps("clusters", *steps)
         return read_json_if_there(recall_path(self.layout)) or {"candidate_recall": None}
 
     def _plan(self, rounds: tuple[str, ...], said: Decisions) -> ClusterPlan:

@@ -31,11 +31,12 @@ def write_verdicts(keyed: Grouped, layout: RunLayout) -> None:
     }
     for shard in keyed[1]["shard"]:
         table = read_features(layout, shard, ["sample_id", "key", "row", "status"]).to_pylist()
-        rows = [_row(shard, sample, found.get(sample["row"])) for sample in table]
+        rows = [verdict_fields(shard, sample, found.get(sample["row"])) for sample in table]
         write_table(layout.verdicts(shard.name), pa.Table.from_pylist(rows, schema=VERDICTS))
 
 
-def _row(shard: Shard, sample: Mapping[str, Any], found: SampleVerdict | None) -> dict[str, Any]:
+def verdict_fields(shard: Shard, sample: Mapping[str, Any], found: SampleVerdict | None) -> dict[str, Any]:
+    """A row of the verdicts table from a row of features; None is a sample that takes part in no pair."""
     row: dict[str, Any] = {
         "sample_id": sample["sample_id"],
         "shard": shard.name,

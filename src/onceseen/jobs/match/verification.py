@@ -13,20 +13,21 @@ cache.
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import apache_beam as beam
 
-from onceseen.core.config import PipelineConfig
+from onceseen.core.config import PipelineConfig, ReadConfig
 from onceseen.core.cores import available_cores, one_thread_a_call
 from onceseen.core.ids import name_order
 from onceseen.core.layout import RunLayout
-from onceseen.core.listing import read_shards
+from onceseen.core.listing import read_configs, read_shards
 from onceseen.core.metrics import counter, distribution
 from onceseen.core.records import Shard, node_shard
+from onceseen.detect import is_duplicate
 from onceseen.jobs.match.judged import judged_blocks, write_judged
 from onceseen.jobs.match.work import WorkFiles, runs_of
 from onceseen.jobs.shuffles import Gather, Spread
@@ -47,6 +48,9 @@ _REREAD_PAIRS = 256
 class VerifyPairs(beam.PTransform):
     """Shards to judged pairs, written by the shard of the larger node.
 
+    With `look`, doubtful pairs are read again: all of them, or (`likeliest`) at most so many of each larger node, the
+    likeliest first, until one says that it is a duplicate.
+
     Shuffled: about 6 KB for each picture and part that it has candidates in, at most `DOSSIER_ROWS` in an element;
     gathered for a part: 6 KB for each pair, 3 MB for each candidate that its pictures have on average.
     """
@@ -57,6 +61,7 @@ class VerifyPairs(beam.PTransform):
     output: str
     done: tuple[str, ...] = ()
     look: bool = False
+    likeliest: int = 0
 
     def expand(self, shards: beam.PCollection[Shard]) -> beam.PCollection[None]:
         """Sends dossiers, judges, writes."""
@@ -65,7 +70,7 @@ class VerifyPairs(beam.PTransform):
             | "Spread" >> Spread("match/shards")
             | "SendDossiers" >> beam.FlatMap(send_dossiers, self.layout, self.steps, self.done)
             | "ByPart" >> Gather("match/dossiers")
-            | "Judge" >> beam.ParDo(_JudgePartFn(self.layout, self.config, self.look))
+            | "Judge" >> beam.ParDo(_JudgePartFn(self.layout, self.config, self.look, self.likeliest))
             | "ByShard" >> Gather("match/judged")
             | "WriteJudged" >> beam.Map(write_judged, self.layout, self.output)
         )
@@ -102,17 +107,20 @@ def _without(pairs: Records, done: Records) -> Records:
 class _JudgePartFn(beam.DoFn):
     """Judges all candidate pairs whose larger node is in one part of a shard."""
 
-    def __init__(self, layout: RunLayout, config: PipelineConfig, look: bool) -> None:
+    def __init__(self, layout: RunLayout, config: PipelineConfig, look: bool, likeliest: int) -> None:
         self._layout = layout
         self._config = config
         self._look = look
+        self._likeliest = likeliest
         self._shards: Mapping[int, Shard] = {}
+        self._reads: Mapping[str, ReadConfig] = {}
         self._calibration: Calibration | None = None
 
     def setup(self) -> None:
         """Reads what is the same for all shards."""
         one_thread_a_call()
         self._shards = {s.number: s for s in read_shards(self._layout)}
+        self._reads = read_configs(self._shards.values())
         self._calibration = load_calibration(self._config.verify.calibration)
 
     def process(self, keyed: tuple[int, Iterable[tuple[int, bytes, bytes]]]) -> Iterator[tuple[int, bytes]]:
@@ -121,7 +129,10 @@ class _JudgePartFn(beam.DoFn):
         number = node_shard(part * PART_ROWS)
         if self._calibration is None:
             raise RuntimeError("setup was not called")
-        part_judge = _PartJudge(self._layout, self._config, self._calibration, self._shards, self._look)
+        pictures = PictureCache(self._shards, self._config.read, self._config.verify.max_side, self._reads)
+        part_judge = _PartJudge(
+            self._layout, self._config, self._calibration, pictures, self._look, self._likeliest
+        )
         gathered = sorted(blocks, key=_pairs_of_block)
         distribution("match/dossiers_gathered").update(sum(len(dossier) for _, _, dossier in gathered))
         rows = part_judge.judge_blocks(self._shards[number], gathered)
@@ -168,14 +179,16 @@ class _PartJudge:
         layout: RunLayout,
         config: PipelineConfig,
         calibration: Calibration,
-        shards: Mapping[int, Shard],
+        pictures: PictureCache,
         look: bool,
+        likeliest: int,
     ) -> None:
         self._layout = layout
         self._config = config
         self._calibration = calibration
         self._look = look
-        self._pictures = PictureCache(shards, config.read, config.verify.max_side)
+        self._likeliest = likeliest
+        self._pictures = pictures
 
     def judge_blocks(
         self, shard: Shard, blocks: Sequence[tuple[int, bytes, bytes]]
@@ -194,12 +207,30 @@ class _PartJudge:
                     rows.append(_Judged.of(pair, verdict))
                     continue
                 doubtful.append((pair, verdict))
-                if len(doubtful) >= _REREAD_PAIRS:
+                if len(doubtful) >= _REREAD_PAIRS and not self._likeliest:
                     rows += self._look_again(doubtful)
                     doubtful = []
-        rows += self._look_again(doubtful)
-        put_off = self._config.verify.local_features and not self._look
+        rows += self._look_at_likeliest(doubtful) if self._likeliest else self._look_again(doubtful)
+        put_off = self._config.verify.local_features
         return [_row(j, put_off=put_off) for j in _limited(rows, self._config.verify.max_unverified)]
+
+    def _look_at_likeliest(self, doubtful: Sequence[tuple[_Pair, Judgement]]) -> list[_Judged]:
+        """A few looks for each larger node, one a turn, until one says that it is a duplicate."""
+        queues: dict[int, list[tuple[_Pair, Judgement]]] = defaultdict(list)
+        for one in sorted(doubtful, key=lambda d: (-d[1].score, d[0].a, d[0].b)):
+            queues[one[0].b].append(one)
+        out: list[_Judged] = []
+        unread: list[tuple[_Pair, Judgement]] = []
+        for _ in range(self._likeliest):
+            turn = [queue.pop(0) for queue in queues.values()]
+            for start in range(0, len(turn), _REREAD_PAIRS):
+                found = self._look_again(turn[start : start + _REREAD_PAIRS])
+                out += found
+                for settled in (j.b for j in found if is_duplicate(j.verdict, self._config.verify)):
+                    unread += queues.pop(settled)
+            queues = {b: queue for b, queue in queues.items() if queue}
+        unread += [one for queue in queues.values() for one in queue]
+        return out + [_Judged.of(pair, first) for pair, first in unread]
 
     def _look_again(self, doubtful: Sequence[tuple[_Pair, Judgement]]) -> list[_Judged]:
         """Reads the pictures of doubtful pairs again and judges them by pixels."""

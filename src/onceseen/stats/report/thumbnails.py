@@ -100,7 +100,7 @@ def _with_files(layout: RunLayout, shard: Shard) -> Shard:
     """A folder's shard with its picture files, which run.json need not list: features have them, in order."""
     if shard.kind != ShardKind.FOLDER or shard.files:
         return shard
-    members = read_table(layout.features(shard.name), columns=["member"])["member"].to_pylist()
+    members = read_table(layout.of(shard).features(shard.name), columns=["member"])["member"].to_pylist()
     return dataclasses.replace(shard, files=tuple(members))
 
 

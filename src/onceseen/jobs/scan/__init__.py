@@ -1,0 +1,1 @@
+"""`onceseen scan`: a query set held against a finished run."""
