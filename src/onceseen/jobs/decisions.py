@@ -33,11 +33,14 @@ class DecisionRows:
         pairs: (a, b, same | different).
         samples: (sample_id, keep | drop).
         digest: Hash of the decisions, part of the match job's fingerprint; empty without decisions.
+        takedowns: Samples that RUN/takedowns.csv names, ascending: dropped like those that are said to be, but one that
+            is not in the input any more is no mistake.
     """
 
     pairs: tuple[tuple[str, str, str], ...] = ()
     samples: tuple[tuple[str, str], ...] = ()
     digest: str = ""
+    takedowns: tuple[str, ...] = ()
 
     def pair(self, a: str, b: str) -> str:
         """What is said of a pair, in either order; empty if nothing."""
@@ -95,6 +98,16 @@ def read_decisions(path: str) -> DecisionRows:
     return DecisionRows(*ordered, hashlib.sha256(repr(ordered).encode()).hexdigest())
 
 
+def with_takedowns(rows: DecisionRows, sample_ids: Iterable[str]) -> DecisionRows:
+    """Decisions with samples taken down, which stand above a person's `keep`; the same without any."""
+    taken = tuple(sorted(set(sample_ids)))
+    if not taken:
+        return rows
+    samples = tuple((i, word) for i, word in rows.samples if i not in set(taken))
+    digest = hashlib.sha256(repr((rows.pairs, samples, taken)).encode()).hexdigest()
+    return DecisionRows(rows.pairs, samples, digest, taken)
+
+
 def _say(known: dict[_Subject, str], subject: _Subject, word: str, where: str) -> None:
     if known.setdefault(subject, word) != word:
         raise ValueError(f"{where}: {subject} is said to be both {known[subject]} and {word}")
@@ -119,6 +132,7 @@ def write_decisions(rows: DecisionRows, layout: RunLayout) -> None:
     out = csv.writer(text, lineterminator="\n")
     out.writerow(("sample_id_a", "sample_id_b", "decision"))
     out.writerows([*rows.pairs, *((i, "", word) for i, word in rows.samples)])
+    out.writerows((i, "", str(Verdict.DROP)) for i in rows.takedowns)
     write_bytes(path, text.getvalue().encode())
 
 
@@ -140,7 +154,7 @@ def resolve_decisions(
     Raises:
         ValueError: If an id is not in the input, naming it.
     """
-    nodes = _nodes(_ids(rows), layout, shards)
+    nodes = _nodes(_ids(rows), layout, shards, rows.takedowns)
     same: set[tuple[int, int]] = set()
     different: set[tuple[int, int]] = set()
     apart: set[int] = set()
@@ -154,13 +168,17 @@ def resolve_decisions(
         frozenset(same),
         frozenset(different),
         frozenset(apart),
-        {nodes[i]: Verdict(word) for i, word in rows.samples},
+        {nodes[i]: Verdict(word) for i, word in rows.samples}
+        | {nodes[i]: Verdict.DROP for i in rows.takedowns if i in nodes},
     )
 
 
-def _nodes(ids: Iterable[str], layout: RunLayout, shards: Sequence[Shard]) -> dict[str, int]:
-    """Node ids of sample ids; only shards that an id can belong to are read."""
-    wanted = set(ids)
+def _nodes(
+    ids: Iterable[str], layout: RunLayout, shards: Sequence[Shard], perhaps: Iterable[str] = ()
+) -> dict[str, int]:
+    """Node ids of sample ids, and of those that may be there; only shards that an id can belong to are read."""
+    missing_allowed = set(perhaps)
+    wanted = set(ids) | missing_allowed
     found: dict[str, int] = {}
     for shard in shards:
         if not wanted or not any(i.startswith(shard.id_prefix or f"{shard.name}/") for i in wanted):
@@ -169,6 +187,7 @@ def _nodes(ids: Iterable[str], layout: RunLayout, shards: Sequence[Shard]) -> di
             if sample in wanted:
                 found[sample] = node_id(shard.number, row)
                 wanted.discard(sample)
+    wanted -= missing_allowed
     if wanted:
         raise ValueError(
             f"the decisions name {len(wanted)} sample(s) that are not in the input, for example {min(wanted)!r}; "

@@ -34,7 +34,13 @@ from onceseen.jobs.checks import (
     check_workers,
     check_writable,
 )
-from onceseen.jobs.decisions import DecisionRows, check_decisions, read_decisions, with_takedowns, write_decisions
+from onceseen.jobs.decisions import (
+    DecisionRows,
+    check_decisions,
+    read_decisions,
+    with_takedowns,
+    write_decisions,
+)
 from onceseen.jobs.extract_job import ExtractShards
 from onceseen.jobs.finish import write_statistics
 from onceseen.jobs.lock import run_lock
