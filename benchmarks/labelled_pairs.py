@@ -19,14 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onceseen.core.config import EmbedConfig, FingerprintConfig
-from onceseen.embed import Embedder, load_embedder
-from onceseen.fingerprint import Fingerprint, View, decode_image, fingerprint_image, view_pixels
+from onceseen.embed import Embedder, load_embedder, prepare_picture
+from onceseen.fingerprint import decode_image
 from onceseen.planted.composites import apply_composite
 from onceseen.planted.imaging import RgbImage, encode_jpeg, encode_png
 from onceseen.planted.pages import blank_picture, template_page
 from onceseen.planted.transforms import apply_transform
+from onceseen.verify.fresh import fresh_side
 from onceseen.verify.pixels import SecondLook, second_look
-from onceseen.verify.sides import WHOLE_BOX, Region, Side
+from onceseen.verify.sides import Side
 from onceseen.verify.thumbs import FirstLook, first_look
 
 REQUIRED = (
@@ -116,19 +117,11 @@ class Pictures:
     def show(self, data: bytes) -> Shown:
         """Fingerprints and embeds an encoded picture."""
         picture = decode_image(data, MAX_PIXELS)
-        found = fingerprint_image(data, picture, FingerprintConfig())
-        view = found.views[0] if found.views else None
-        vectors = self._embed([picture.rgb] + ([view_pixels(picture, view)] if view else []))
-        whole = _region(WHOLE_BOX, found, vectors[0])
-        trimmed = _region(view.box, view, vectors[1]) if view else None
-        side = Side(found.width, found.height, found.blank, found.sharpness, whole, trimmed)
-        return Shown(side, _within(picture.rgb, self._max_side))
-
-    def _embed(self, pictures: list[RgbImage]) -> list[NDArray[np.float32]]:
         embedder = _embedder()
+        prepared = prepare_picture(data, picture, FingerprintConfig(), embedder)
         # stored as float16
-        vectors = embedder.embed(np.stack([embedder.preprocess(p) for p in pictures])).astype(np.float16)
-        return list(vectors.astype(np.float32))
+        vectors = embedder.embed(np.stack(prepared.inputs)).astype(np.float16).astype(np.float32)
+        return Shown(fresh_side(prepared.fingerprint, list(vectors)), _within(picture.rgb, self._max_side))
 
 
 @cache
@@ -139,13 +132,6 @@ def _embedder() -> Embedder:
     if loaded is None:
         raise ValueError("the default embed.model is 'none'; expected a model")
     return loaded
-
-
-def _region(
-    box: tuple[float, float, float, float], found: Fingerprint | View, vector: NDArray[np.float32] | None
-) -> Region:
-    bits, mirrored = np.frombuffer(found.pdq, np.uint8), np.frombuffer(found.pdq_mirrored, np.uint8)
-    return Region(box, bits, mirrored, found.pdq_quality, found.thumb, vector)
 
 
 def _within(rgb: RgbImage, side: int) -> RgbImage:

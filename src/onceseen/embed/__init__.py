@@ -8,6 +8,7 @@ torch only by those that need it. Features carry the `EmbedderSpec`, and only eq
 
 from onceseen.embed.batches import Embedded, embed_padded
 from onceseen.embed.factory import check_device, describe_embedder, load_embedder
+from onceseen.embed.pictures import Prepared, prepare_picture
 from onceseen.embed.shared import SharedEmbedder, loaded_models
 from onceseen.embed.spec import BadRowsError, DeviceError, Embedder, EmbedderSpec, InferenceError
 
@@ -18,10 +19,12 @@ __all__ = [
     "Embedder",
     "EmbedderSpec",
     "InferenceError",
+    "Prepared",
     "SharedEmbedder",
     "check_device",
     "describe_embedder",
     "embed_padded",
     "load_embedder",
     "loaded_models",
+    "prepare_picture",
 ]

@@ -32,15 +32,8 @@ from onceseen.core.files import write_json, write_table
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import ImageSample, Shard
 from onceseen.core.schemas import FAILURES, OK
-from onceseen.embed import Embedded, Embedder, embed_padded
-from onceseen.fingerprint import (
-    ENCODED_AHEAD,
-    Fingerprint,
-    caption_minhash,
-    decoded_image,
-    fingerprint_image,
-    view_pixels,
-)
+from onceseen.embed import Embedded, Embedder, embed_padded, prepare_picture
+from onceseen.fingerprint import ENCODED_AHEAD, Fingerprint, caption_minhash, decoded_image
 from onceseen.shards import read_shard
 
 BLOCK_ROWS = 2_048
@@ -339,12 +332,8 @@ def _judge_image(data: bytes, sha256: bytes, config: PipelineConfig, embedder: E
     """Decodes, hashes and preprocesses one image; runs in a thread, mostly outside the interpreter lock."""
     try:
         with decoded_image(data, config.read.max_pixels, config.read.window) as picture:
-            found = fingerprint_image(data, picture, config.fingerprint, sha256)
-            if embedder is None:
-                return _Judged(found)
-            inputs = [embedder.preprocess(picture.rgb)]
-            inputs += [embedder.preprocess(view_pixels(picture, view)) for view in found.views]
-            return _Judged(found, inputs=inputs)
+            prepared = prepare_picture(data, picture, config.fingerprint, embedder, sha256)
+            return _Judged(prepared.fingerprint, inputs=prepared.inputs)
     except SampleError as error:
         return _Judged(failure=("decode", error.reason, error.detail))
 

@@ -91,7 +91,7 @@ def second_look(
     known = signals(a, b)
     if a.blank or b.blank:
         return SecondLook(known, None, None, 0)
-    colour_a, colour_b = _shrink(rgb_a, max_side), _shrink(rgb_b, max_side)
+    colour_a, colour_b = shrink(rgb_a, max_side), shrink(rgb_b, max_side)
     ra = Raster(_grey(colour_a), WHOLE_BOX, a.content_box())
     rb = Raster(_grey(colour_b), WHOLE_BOX, b.content_box())
     best = _best_look(ra, rb, align(a, b, known), known)
@@ -202,7 +202,7 @@ def _smaller(raster: Raster, factor: float) -> Raster:
     return Raster(np.asarray(small, dtype=np.float32), raster.box, raster.content)
 
 
-def _shrink(rgb: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:
+def shrink(rgb: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:
     """The picture with no side over max_side."""
     height, width = rgb.shape[:2]
     longest = max(height, width)
