@@ -27,6 +27,8 @@ LOCAL_BY_NATURE = {
     "planted/demo.py": "writes the demo, on this machine",
     "planted/plan.py": "reads the bundled photographs",
     "planted/shards.py": "writes the demo, on this machine",
+    "reference/build.py": "an index is written to a local disk",
+    "reference/store.py": "an index is mapped into memory from a local disk",
     "verify/calibration.py": "the bundled coefficients",
 }
 """Modules that touch local files, and why."""

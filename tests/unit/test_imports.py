@@ -121,6 +121,12 @@ def test_training_loads_neither_torch_nor_beam() -> None:
     assert not _loaded_after("import onceseen.training") & {"torch", "apache_beam", "cv2"}
 
 
+def test_a_reference_loads_neither_torch_nor_beam_nor_faiss() -> None:
+    loaded = _loaded_after("from onceseen import Reference")
+    assert "onceseen.reference" in loaded
+    assert not loaded & {"torch", "apache_beam", "faiss", "onnxruntime", "fastapi"}
+
+
 def test_the_command_line_loads_no_heavy_package() -> None:
     loaded = _loaded_after("import onceseen.cli")
     assert "onceseen.cli" in loaded
