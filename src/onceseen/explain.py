@@ -61,7 +61,7 @@ def explain_sample(layout: RunLayout, sample_id: str) -> str:
     lines = [sample_id, f"  verdict        {row.verdict}", *_picture_lines(own)]
     lines += [f"  a person's word {word}" for word in _decisions_on(layout, sample_id)]
     if row.verdict == Verdict.FAILED:
-        return "\n".join([*lines, *_failure_lines(layout, row)])
+        return "\n".join([*lines, *_failure_lines(layout, run, row)])
     if row.verdict == Verdict.DROP:
         lines += _dropped_lines(layout, run, row, own)
     elif row.group_id == sample_id:
@@ -251,8 +251,9 @@ def _near_lines(layout: RunLayout, run: RunRecord, row: VerdictRow) -> list[str]
     return lines
 
 
-def _failure_lines(layout: RunLayout, row: VerdictRow) -> list[str]:
-    path = layout.shard_failures(row.shard)
+def _failure_lines(layout: RunLayout, run: RunRecord, row: VerdictRow) -> list[str]:
+    shard = next(s for s in run.shards if s.name == row.shard)
+    path = layout.of(shard).shard_failures(row.shard)
     found = [f for f in read_table(path).to_pylist() if f["subject"] == row.sample_id] if exists(path) else []
     return [f"  reason         {f['reason']} ({f['stage']}): {_line(f['detail'] or '')}" for f in found]
 

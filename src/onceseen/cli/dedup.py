@@ -10,8 +10,12 @@ A killed run is resumed by the same command. Any Apache Beam option may be given
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from onceseen.core.config_io import load_config
+
+if TYPE_CHECKING:
+    from onceseen.jobs.dedup import DedupResult
 
 TAKES_BEAM_OPTIONS = True
 EPILOG = """\
@@ -95,6 +99,15 @@ def run(args: argparse.Namespace) -> int:
     except TemplateStagedError as staged:
         print(staged)
         return 0
+    return say_result(result)
+
+
+def say_result(result: DedupResult) -> int:
+    """Prints what came of a run.
+
+    Returns:
+        0.
+    """
     summary = result.summary
     if not result.worked:
         print(f"{result.layout.root}: done already, with this input and config; nothing to do")

@@ -5,12 +5,19 @@ images. Every picture of RUN is searched, those that were dropped too. OUT recei
 duplicate, near or clear, with the evidence), summary.json, delete_list.csv and report.html. Nothing is deleted, and
 neither QUERY nor RUN is changed; --apply writes the query set again in OUT/shards/, without the duplicates.
 
+--append makes a run instead: QUERY is a new crawl, deduplicated within itself and against RUN, whose own shards and
+files stay as they are. OUT's tables are of both, its shards/ of the new ones.
+
 A killed scan is resumed by the same command. Any Apache Beam option may be given as well.
 """
 
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onceseen.jobs.scan.reference import ReferenceRun
 
 TAKES_BEAM_OPTIONS = True
 EPILOG = """\
@@ -19,6 +26,8 @@ examples:
   onceseen scan generated/ --reference run --output scan --apply  and the others, in scan/shards/
   onceseen scan test/ --reference run --output clean --policy decontaminate --apply
                                      training shards without what leaks into the test set, in clean/shards/
+  onceseen scan crawl2/ --reference run --output run2 --append --prefix crawl2
+                                     the new crawl without what run has, counts of its pictures grown in run2
 
 decisions.csv takes known false positives away for good, whatever their score:
   query_id,reference_id,decision          rows such as  generated/0001,00003/000000042,different
@@ -43,6 +52,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="write OUT/shards/: the query set without its duplicates, or the training set decontaminated",
     )
+    parser.add_argument(
+        "--append",
+        action="store_true",
+        help="OUT becomes a run over QUERY, deduplicated against RUN as well; `onceseen report`, `explain` and a "
+        "later --reference take it like any other",
+    )
+    parser.add_argument(
+        "--prefix", default="", metavar="NAME", help="with --append: stands before the ids of the new samples"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="with --append: stop before the rewrite, as in onceseen dedup"
+    )
     parser.add_argument("--decisions", default="", metavar="FILE", help="csv of a person's decisions")
     parser.add_argument("--config", metavar="FILE", help="YAML file of settings, above those of RUN")
     parser.add_argument(
@@ -52,6 +73,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="section.key=value",
         help="one setting, above the file's, e.g. scan.near_score=0.1; may be repeated",
+    )
+    parser.add_argument(
+        "--redo",
+        default="",
+        choices=("match", "rewrite"),
+        help="with --append: do this job, and those after it, again, where its config differs",
     )
     parser.add_argument("--overwrite", action="store_true", help="start again, whatever OUT holds")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -69,7 +96,10 @@ def run(args: argparse.Namespace) -> int:
     from onceseen.jobs.scan.reference import open_reference, scan_config
     from onceseen.jobs.scan.run import ScanRequest, run_scan
 
+    _check_flags(args)
     reference = open_reference(args.reference)
+    if args.append:
+        return _append(args, reference)
     config = scan_config(reference, args.config, args.overrides, args.policy)
     config = replace(config, runner=with_flags(config.runner, args.beam_options))
     result = run_scan(
@@ -95,3 +125,44 @@ def run(args: argparse.Namespace) -> int:
         print(f"{summary['contaminated']:,} training pictures leave: {result.layout.path('delete_list.csv')}")
     print(f"report: {result.layout.report()}")
     return 0
+
+
+def _check_flags(args: argparse.Namespace) -> None:
+    """Refuses flags that say nothing together.
+
+    Raises:
+        ValueError: Naming them.
+    """
+    if args.append and (args.apply or args.policy):
+        raise ValueError(
+            "--append writes the new shards anyway, and flags nothing: leave --apply and --policy out"
+        )
+    if not args.append and (args.prefix or args.dry_run or args.redo):
+        raise ValueError(
+            "--prefix, --redo and --dry-run belong to --append; without --apply a scan writes no shards"
+        )
+
+
+def _append(args: argparse.Namespace, reference: ReferenceRun) -> int:
+    """Deduplicates a new crawl against the reference."""
+    from dataclasses import replace
+
+    from onceseen.cli.dedup import say_result
+    from onceseen.jobs.append import append_config
+    from onceseen.jobs.dedup import DedupRequest, run_dedup
+    from onceseen.jobs.runner import with_flags
+
+    config = append_config(reference, args.config, args.overrides)
+    request = DedupRequest(
+        sources=tuple(args.queries),
+        output=args.output,
+        config=replace(config, runner=with_flags(config.runner, args.beam_options)),
+        dry_run=args.dry_run,
+        decisions=args.decisions,
+        redo=args.redo,
+        overwrite=args.overwrite,
+        quiet=args.quiet,
+        append_to=reference,
+        prefix=args.prefix,
+    )
+    return say_result(run_dedup(request))

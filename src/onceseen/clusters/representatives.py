@@ -50,7 +50,7 @@ class Group:
 
 
 def choose_groups(
-    order: Sequence[int], edges: Sequence[Edge], pinned: frozenset[int] = frozenset()
+    order: Sequence[int], edges: Sequence[Edge], pinned: frozenset[int] = frozenset(), old: int = 0
 ) -> list[Group]:
     """Splits one component into groups of direct evidence.
 
@@ -58,6 +58,7 @@ def choose_groups(
         order: Class heads of the component, best first, each once.
         edges: Verified edges among them.
         pinned: Classes that a person said to keep: they are representatives whatever is near them.
+        old: Heads below this node are of an older crawl, whose groups stand: they choose before any other.
 
     Returns:
         Groups in the order in which their representatives were chosen. O(classes + edges).
@@ -70,7 +71,7 @@ def choose_groups(
             beside[edge.b].append((edge.a, edge))
     free = dict.fromkeys(order)
     groups: list[Group] = []
-    for head in [*(h for h in order if h in pinned), *(h for h in order if h not in pinned)]:
+    for head in sorted(order, key=lambda h: (h >= old, h not in pinned)):
         if head not in free:
             continue
         del free[head]

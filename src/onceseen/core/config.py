@@ -300,7 +300,8 @@ class KeepConfig:
     Attributes:
         max_copies: The best so many samples of a group are kept.
         prefer: A field of `read.meta_columns` that decides before sample_id; empty: none. A leading `-` prefers
-            small values.
+            small values. `old`: pictures of the first SRC come before all others, and keep among themselves what they
+            would have kept without the others.
         alpha: A group's kept rows weigh copies^(1 - alpha) in all: 1 counts each picture once, 0 as often as
             it occurred.
     """
@@ -416,7 +417,7 @@ class PipelineConfig:
     def __post_init__(self) -> None:
         name = self.keep.prefer.removeprefix("-")
         _require(
-            not name or name in self.read.meta_columns,
+            name in ("", "old") or name in self.read.meta_columns,
             "keep.prefer",
             self.keep.prefer,
             f"a field of read.meta_columns {list(self.read.meta_columns)}: add it there, since extract must keep it",

@@ -65,6 +65,18 @@ def real_path(path: str) -> str:
     return os.path.realpath(path) if is_local(path) else path.rstrip("/")
 
 
+def beside(base: str, path: str) -> str:
+    """A path that may be relative to a directory, such as `../run`; as it is where it is not."""
+    if not is_local(path) or os.path.isabs(path) or not is_local(base):
+        return path
+    return os.path.normpath(os.path.join(base, path))
+
+
+def relative_to(base: str, path: str) -> str:
+    """A local path as seen from a local directory, so that both can be moved together; another as it is."""
+    return os.path.relpath(path, base) if is_local(path) and is_local(base) else path
+
+
 def open_read(path: str, *, read_ahead: int = READ_AHEAD) -> BinaryIO:
     """Opens a file for reading bytes, never decompressing by its name. Seekable.
 

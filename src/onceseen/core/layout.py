@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from onceseen.core.files import join, plain_path
+from onceseen.core.files import beside, join, plain_path
 from onceseen.core.records import Shard
 
 
@@ -21,7 +21,7 @@ class RunLayout:
 
     def of(self, shard: Shard) -> RunLayout:
         """The run that holds a shard's features: this one, or that of an older crawl (`Shard.run`)."""
-        return RunLayout.at(shard.run) if shard.run else self
+        return RunLayout(beside(self.root, shard.run)) if shard.run else self
 
     def path(self, name: str) -> str:
         """A file or directory by its name in RUN."""
@@ -62,6 +62,10 @@ class RunLayout:
     def pairs_dir(self) -> str:
         """Directory of pairs."""
         return join(self.root, "pairs")
+
+    def pairs(self, number: int) -> str:
+        """Pairs whose larger node is in one shard, by its number."""
+        return join(self.pairs_dir(), f"part-{number:06d}.parquet")
 
     def work_dir(self) -> str:
         """Intermediate files of the match job; removed when it is done."""

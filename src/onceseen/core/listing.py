@@ -31,10 +31,7 @@ def read_shards(layout: RunLayout) -> list[Shard]:
     return shards_from_json(read_json(layout.run_json())["shards"])
 
 
-def read_configs(shards: Iterable[Shard]) -> dict[str, ReadConfig]:
+def read_configs(layout: RunLayout, shards: Iterable[Shard]) -> dict[str, ReadConfig]:
     """How the shards of other runs are read, by `Shard.run`, from their run.json."""
-    runs = {shard.run for shard in shards} - {""}
-    return {
-        run: config_from_mapping(read_json(RunLayout.at(run).run_json())["config"]).read
-        for run in sorted(runs)
-    }
+    runs = {shard.run: layout.of(shard).run_json() for shard in shards if shard.run}
+    return {run: config_from_mapping(read_json(runs[run])["config"]).read for run in sorted(runs)}

@@ -19,6 +19,7 @@ from onceseen.core.files import read_bytes, remove_files, write_bytes
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard, Verdict, node_id
 from onceseen.neighbors.packing import Records
+from onceseen.stats.lookup import shards_of
 
 _PAIR_WORDS = ("same", "different")
 _SAMPLE_WORDS = ("keep", "drop")
@@ -92,6 +93,26 @@ def read_decisions(path: str) -> DecisionRows:
                 f"{where}: {','.join(row)!r} is neither sample_id_a,sample_id_b,same|different "
                 "nor sample_id,keep|drop"
             )
+    return _rows(pairs, samples)
+
+
+def merge_decisions(first: DecisionRows, second: DecisionRows) -> DecisionRows:
+    """The decisions of both.
+
+    Raises:
+        ValueError: If they contradict each other.
+    """
+    pairs: dict[tuple[str, str], str] = {}
+    samples: dict[str, str] = {}
+    for rows in (first, second):
+        for a, b, word in rows.pairs:
+            _say(pairs, (a, b), word, "the decisions of both runs")
+        for sample, word in rows.samples:
+            _say(samples, sample, word, "the decisions of both runs")
+    return _rows(pairs, samples)
+
+
+def _rows(pairs: Mapping[tuple[str, str], str], samples: Mapping[str, str]) -> DecisionRows:
     ordered = tuple((a, b, word) for (a, b), word in sorted(pairs.items())), tuple(sorted(samples.items()))
     if not any(ordered):
         return DecisionRows()
@@ -180,9 +201,8 @@ def _nodes(
     missing_allowed = set(perhaps)
     wanted = set(ids) | missing_allowed
     found: dict[str, int] = {}
-    for shard in shards:
-        if not wanted or not any(i.startswith(shard.id_prefix or f"{shard.name}/") for i in wanted):
-            continue
+    possible = shards_of(wanted, shards)
+    for shard in (s for s in shards if s.name in possible):
         for row, sample in enumerate(read_features(layout, shard, ["sample_id"])["sample_id"].to_pylist()):
             if sample in wanted:
                 found[sample] = node_id(shard.number, row)

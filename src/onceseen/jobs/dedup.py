@@ -23,9 +23,17 @@ from onceseen.core.files import (
     write_json,
 )
 from onceseen.core.layout import RunLayout
-from onceseen.core.records import Shard
+from onceseen.core.records import Shard, node_id
 from onceseen.core.remote import use_beam_options
 from onceseen.embed import EmbedderSpec, check_device, describe_embedder
+from onceseen.jobs.append import (
+    OLD,
+    both_decisions,
+    check_new_decisions,
+    newer_shards,
+    old_first,
+    older_shards,
+)
 from onceseen.jobs.checks import (
     CheckError,
     check_disk,
@@ -48,6 +56,7 @@ from onceseen.jobs.match.run import MatchJob
 from onceseen.jobs.remote_checks import check_remote
 from onceseen.jobs.rewrite_job import WriteDedupedShards
 from onceseen.jobs.runner import JobError, Runner
+from onceseen.jobs.scan.reference import ReferenceRun, check_comparable
 from onceseen.jobs.shard_jobs import ShardJobs
 from onceseen.jobs.state import (
     DONE,
@@ -55,11 +64,13 @@ from onceseen.jobs.state import (
     RUNNING,
     Fingerprints,
     RunState,
+    append_fingerprints,
     describe_difference,
     fingerprints,
 )
 from onceseen.jobs.takedowns import read_takedowns
 from onceseen.neighbors import require_faiss, search_device
+from onceseen.neighbors.packing import ALL_PAIRS, Asked
 from onceseen.shards import list_shards
 
 _log = logging.getLogger(__name__)
@@ -83,6 +94,8 @@ class DedupRequest:
         redo: `match` or `rewrite`: what may be done again where its config differs; empty for neither.
         overwrite: Start again whatever is there.
         quiet: No progress bars.
+        append_to: A finished run that the sources are appended to; None for none. `config` is then of `append_config`.
+        prefix: What stands before the ids of the new samples of an appended run.
     """
 
     sources: tuple[str, ...]
@@ -94,6 +107,8 @@ class DedupRequest:
     redo: str = ""
     overwrite: bool = False
     quiet: bool = False
+    append_to: ReferenceRun | None = None
+    prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +152,18 @@ def run_dedup(request: DedupRequest) -> DedupResult:
     if runner.is_local:
         check_device(config.embed)
     shards = list_shards(request.sources, config.read)
+    older, old = request.append_to, 0
+    if older is not None:
+        check_comparable(older, config, model.to_json() if model else None)
+        check_new_decisions(older, decisions)
+        decisions = both_decisions(older, decisions)
+        shards = newer_shards(older, shards, request.prefix)
+    elif config.keep.prefer == OLD:
+        shards, old = old_first(shards, request.sources, config.read)
     check_places(layout, request.sources, shards)
     check_writable(layout)
     with run_lock(layout):
-        job = _Dedup(request, layout, shards, model.to_json() if model else None, decisions)
+        job = _Dedup(request, layout, shards, model.to_json() if model else None, decisions, old)
         return job.run()
 
 
@@ -178,6 +201,7 @@ class _Dedup:
     shards: Sequence[Shard]
     model: Mapping[str, Any] | None
     decisions: DecisionRows
+    old: int = 0
     runner: Runner = field(init=False)
     prints: Fingerprints = field(init=False)
     jobs: ShardJobs = field(init=False)
@@ -186,6 +210,16 @@ class _Dedup:
         self.runner = Runner(self.request.config.runner)
         self.jobs = ShardJobs(self.layout, self.shards, self.runner, show=not self.request.quiet)
         self.prints = fingerprints(self.shards, self.request.config, self.model, self.decisions.digest)
+        older = self.request.append_to
+        if older is not None:
+            self.prints = append_fingerprints(self.prints, older.match)
+            self.old = older.next_number
+
+    @property
+    def every(self) -> list[Shard]:
+        """The shards of the run that is appended to, if any, then the input's."""
+        older = self.request.append_to
+        return [*(older_shards(older, self.layout) if older else ()), *self.shards]
 
     def run(self) -> DedupResult:
         """Does what is not done."""
@@ -208,7 +242,7 @@ class _Dedup:
         if worked or not exists(summary_path):
             self._say("statistics and report")
             with self.jobs.timed("finish"):
-                summary = write_statistics(self.layout, self.shards, facts)
+                summary = write_statistics(self.layout, self.every, facts)
             write_json(self.layout.timings_json(), self.jobs.timings)
         else:
             summary = read_json(summary_path)
@@ -223,16 +257,16 @@ class _Dedup:
         if state is not None and any(state.job(name)[0] == RUNNING for name in JOBS):
             remove_temporaries(self.layout.root)  # a killed run's half-written files
         if state is None:
-            state = RunState.start(self.layout, self.shards, self.request.config, self.model)
+            state = RunState.start(self.layout, self.every, self.request.config, self.model)
         elif state.job("extract")[1] != self.prints.extract:
-            different = describe_difference(state, self.shards, self.request.config, self.model)
+            different = describe_difference(state, self.every, self.request.config, self.model)
             raise RunConflictError(
                 f"{self.layout.root} holds a run of something else: {'; '.join(different) or 'another version'}. "
                 "Use another --output, or --overwrite to start again"
             )
         else:
             if state.is_done("extract", self.prints.extract):
-                check_decisions(self.decisions, self.layout, self.shards)
+                check_decisions(self.decisions, self.layout, self.every)
             self._refuse_silent_redo(state)
             state.describe(self.request.config)
         if self.request.features and not state.is_done("extract", self.prints.extract):
@@ -312,17 +346,28 @@ class _Dedup:
         self.jobs.run(state, "extract", transform, self.prints.extract)
 
     def _match(self, state: RunState) -> None:
-        check_decisions(self.decisions, self.layout, self.shards)
+        check_decisions(self.decisions, self.layout, self.every)
         state.mark("match", RUNNING, self.prints.match)
         self._remove_rewrite()
         write_decisions(self.decisions, self.layout)
         with self.jobs.timed("match"):
-            pictures = sum(mark["regions"] for mark in self._extract_marks())
-            job = MatchJob(
-                self.layout, tuple(self.shards), self.request.config, self.runner, self._say, pictures
-            )
-            write_json(self.layout.match_facts(), job.run(self.decisions))
+            write_json(self.layout.match_facts(), self._match_job().run(self.decisions))
         state.mark("match", DONE, self.prints.match)
+
+    def _match_job(self) -> MatchJob:
+        shards, older, old = self.every, self.request.append_to, node_id(self.old, 0)
+        marks = (read_json(self.layout.of(s).extract_summary(s.name)) for s in shards)
+        return MatchJob(
+            self.layout,
+            tuple(shards),
+            self.request.config,
+            self.runner,
+            self._say,
+            sum(mark["regions"] for mark in marks),
+            Asked(old) if older else ALL_PAIRS,
+            old,
+            older.layout if older else None,
+        )
 
     def _extract_marks(self) -> list[Mapping[str, Any]]:
         return [read_json(self.layout.extract_summary(s.name)) for s in self.shards]

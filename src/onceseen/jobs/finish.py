@@ -25,7 +25,7 @@ def write_statistics(layout: RunLayout, shards: Sequence[Shard], facts: Mapping[
 
     Args:
         layout: A run whose match job is done.
-        shards: The input.
+        shards: The input; of an appended run, the older one's too.
         facts: `candidate_recall` of the match job.
 
     Returns:
@@ -35,19 +35,19 @@ def write_statistics(layout: RunLayout, shards: Sequence[Shard], facts: Mapping[
         ReconciliationError: If read is not kept + dropped + failed, in any shard or in all.
     """
     names = [s.name for s in shards]
-    marks = [read_json(layout.extract_summary(name)) for name in names]
-    rewritten = ((name, read_json_if_there(layout.rewrite_mark(name))) for name in names)
+    marks = [read_json(layout.of(s).extract_summary(s.name)) for s in shards]
+    rewritten = ((s.name, read_json_if_there(layout.of(s).rewrite_mark(s.name))) for s in shards)
     written = [_checked_mark(name, mark) for name, mark in rewritten if mark is not None]
     extras = {
         "candidate_recall": facts.get("candidate_recall"),
         "bytes_read": sum(m["bytes_read"] for m in marks),
         "bytes_written": sum(m["bytes_written"] for m in written) if len(written) == len(names) else None,
     }
-    summary = summarise(layout, names, extras)
+    summary = summarise(layout, shards, extras)
     write_summary(layout, summary)
     write_json(layout.stats("candidate_recall.json"), dict(facts))
-    write_copies_table(layout, names)
-    write_captions_table(layout, names)
+    write_copies_table(layout, shards)
+    write_captions_table(layout, shards)
     write_delete_list(layout, names)
     write_report(layout)
     return summary

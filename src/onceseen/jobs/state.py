@@ -121,6 +121,13 @@ def scan_fingerprints(own: Fingerprints, config: PipelineConfig, reference: str)
     return Fingerprints(extract, match, _digest([match, own.rewrite]))
 
 
+def append_fingerprints(own: Fingerprints, reference: str) -> Fingerprints:
+    """Fingerprints of the jobs of a crawl that is appended to a run, by the run's match fingerprint."""
+    extract = _digest(["append", own.extract])
+    match = _digest([extract, own.match, reference])
+    return Fingerprints(extract, match, _digest([match, own.rewrite]))
+
+
 def _match_files(config: PipelineConfig) -> list[str]:
     """What is in the files that the match job reads: they may change under one path, or move.
 

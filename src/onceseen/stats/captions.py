@@ -27,7 +27,7 @@ import pyarrow as pa
 from onceseen.core.files import read_table, write_table
 from onceseen.core.ids import name_order
 from onceseen.core.layout import RunLayout
-from onceseen.core.records import Verdict
+from onceseen.core.records import Shard, Verdict
 from onceseen.core.schemas import CAPTIONS
 from onceseen.stats.caption_groups import star_groups
 from onceseen.stats.lookup import read_verdicts
@@ -70,7 +70,7 @@ class _Text:
             self.copies, self.representative_id = sample.copies, sample.representative_id
 
 
-def write_captions_table(layout: RunLayout, shards: Sequence[str], max_distinct: int = MAX_DISTINCT) -> str:
+def write_captions_table(layout: RunLayout, shards: Sequence[Shard], max_distinct: int = MAX_DISTINCT) -> str:
     """Writes captions that occur more than once, or whose picture does.
 
     Most occurrences first, then most copies. Columns: see `core.schemas.CAPTIONS`. `pictures` counts groups
@@ -78,7 +78,7 @@ def write_captions_table(layout: RunLayout, shards: Sequence[str], max_distinct:
 
     Args:
         layout: The run.
-        shards: Names of all its shards.
+        shards: All its shards.
         max_distinct: Distinct captions that take part at most.
 
     Returns:
@@ -107,9 +107,11 @@ def write_captions_table(layout: RunLayout, shards: Sequence[str], max_distinct:
     return path
 
 
-def _captioned(layout: RunLayout, shard: str) -> Iterator[_Captioned]:
-    features = read_table(layout.features(shard), columns=["sample_id", "caption", "caption_minhash"])
-    verdicts = {row.sample_id: row for row in read_verdicts(layout, shard)}
+def _captioned(layout: RunLayout, shard: Shard) -> Iterator[_Captioned]:
+    features = read_table(
+        layout.of(shard).features(shard.name), columns=["sample_id", "caption", "caption_minhash"]
+    )
+    verdicts = {row.sample_id: row for row in read_verdicts(layout, shard.name)}
     for row in features.to_pylist():
         verdict = verdicts[row["sample_id"]]
         normal = normalise_caption(row["caption"] or "")
@@ -125,7 +127,7 @@ def _captioned(layout: RunLayout, shard: str) -> Iterator[_Captioned]:
             )
 
 
-def _sample_hashes(layout: RunLayout, shards: Sequence[str]) -> _Hashes:
+def _sample_hashes(layout: RunLayout, shards: Sequence[Shard]) -> _Hashes:
     """Caption, group and copies of each judged sample with a caption: (n, 3) uint64."""
     pieces = [np.empty((0, 3), np.uint64)]
     for shard in shards:
@@ -140,9 +142,9 @@ def _choose(keys: _Hashes, counts: _Ints, copies: _Ints, max_distinct: int) -> _
     return np.asarray(order[:max_distinct], np.int64)
 
 
-def _read_texts(layout: RunLayout, shards: Sequence[str], wanted: set[int]) -> dict[int, _Text]:
+def _read_texts(layout: RunLayout, shards: Sequence[Shard], wanted: set[int]) -> dict[int, _Text]:
     texts: dict[int, _Text] = {}
-    for shard in sorted(shards, key=name_order):
+    for shard in sorted(shards, key=lambda s: name_order(s.name)):
         for sample in _captioned(layout, shard):
             if sample.key in texts:
                 texts[sample.key].offer(sample)

@@ -1,6 +1,6 @@
 """Counts of a run, shard by shard, and the proof that they add up.
 
-    ShardStatistics.of_shard(layout, "00000")   features/, verdicts/ and failures/ of one shard -> counters
+    ShardStatistics.of_shard(layout, shard)     features/, verdicts/ and failures/ of one shard -> counters
     ShardStatistics.merge(parts)                associative and commutative: any split, any order, one result
     merged.finish(extras)                       the mapping that stats/summary.json holds
 
@@ -28,7 +28,7 @@ from onceseen.core.failures import SHARD_REASONS
 from onceseen.core.files import read_table_if_there, write_json
 from onceseen.core.ids import name_order
 from onceseen.core.layout import RunLayout
-from onceseen.core.records import Verdict
+from onceseen.core.records import Shard, Verdict
 from onceseen.core.schemas import OK
 
 EXTRAS = ("candidate_recall", "bytes_read", "bytes_written")
@@ -85,20 +85,21 @@ class ShardStatistics:
     copies: Mapping[int, int] = field(default_factory=dict)
 
     @classmethod
-    def of_shard(cls, layout: RunLayout, shard: str) -> ShardStatistics:
+    def of_shard(cls, layout: RunLayout, shard: Shard) -> ShardStatistics:
         """Counts one shard from features/, verdicts/ and failures/.
 
         Raises:
             ReconciliationError: If a table is missing, or the samples read are not the samples judged and
                 failed.
         """
-        damaged = _is_damaged(layout, shard)
-        features = _table_of(layout.features(shard), _FEATURE_COLUMNS, shard, required=not damaged)
-        verdicts = _table_of(layout.verdicts(shard), _VERDICT_COLUMNS, shard, required=not damaged)
-        failed_by = _check_samples(shard, features, verdicts)
+        name, home = shard.name, layout.of(shard)
+        damaged = _is_damaged(home, name)
+        features = _table_of(home.features(name), _FEATURE_COLUMNS, name, required=not damaged)
+        verdicts = _table_of(layout.verdicts(name), _VERDICT_COLUMNS, name, required=not damaged)
+        failed_by = _check_samples(name, features, verdicts)
         counts = Counter(verdicts["verdict"].to_pylist())
         tally = ShardTally(
-            shard,
+            name,
             features.num_rows,
             counts[Verdict.KEEP],
             counts[Verdict.DROP],
@@ -191,7 +192,7 @@ class ShardStatistics:
                 )
 
 
-def summarise(layout: RunLayout, shards: Sequence[str], extras: Mapping[str, Any]) -> dict[str, Any]:
+def summarise(layout: RunLayout, shards: Sequence[Shard], extras: Mapping[str, Any]) -> dict[str, Any]:
     """Counts a run and proves that the numbers reconcile, per shard and in all.
 
     Streams one shard's features (two columns) and verdicts at a time; memory is one shard's ids, a tally a
@@ -199,7 +200,7 @@ def summarise(layout: RunLayout, shards: Sequence[str], extras: Mapping[str, Any
 
     Args:
         layout: The run.
-        shards: Names of all its shards.
+        shards: All its shards, those of an older run that it was appended to included.
         extras: See `ShardStatistics.finish`.
 
     Returns:

@@ -21,7 +21,7 @@ import pyarrow as pa
 from onceseen.core.files import atomic_write, read_table, write_table
 from onceseen.core.ids import name_order
 from onceseen.core.layout import RunLayout
-from onceseen.core.records import Verdict
+from onceseen.core.records import Shard, Verdict
 from onceseen.core.schemas import COPIES
 from onceseen.stats.lookup import VerdictRow, read_verdicts
 from onceseen.stats.text import hash64, normalise_caption
@@ -29,7 +29,7 @@ from onceseen.stats.text import hash64, normalise_caption
 DELETE_LIST_HEADER = ("sample_id", "representative_id", "kind", "score")
 
 
-def write_copies_table(layout: RunLayout, shards: Sequence[str]) -> str:
+def write_copies_table(layout: RunLayout, shards: Sequence[Shard]) -> str:
     """Writes one row for each kept picture with two copies or more, most copies first, then by sample_id.
 
     `distinct_captions` counts the group's captions after normalisation (`normalise_caption`), empty ones left
@@ -44,7 +44,7 @@ def write_copies_table(layout: RunLayout, shards: Sequence[str]) -> str:
     for shard in shards:
         texts, piece = _group_texts(layout, shard)
         triples.append(piece)
-        for row in read_verdicts(layout, shard):
+        for row in read_verdicts(layout, shard.name):
             if row.is_representative and row.copies >= 2:
                 heads.append(row)
                 captions[row.sample_id] = texts.get(row.sample_id, "")
@@ -95,18 +95,18 @@ def _csv_line(values: Sequence[str]) -> bytes:
     return buffer.getvalue().encode("utf-8")
 
 
-def _group_texts(layout: RunLayout, shard: str) -> tuple[dict[str, str], npt.NDArray[np.uint64]]:
+def _group_texts(layout: RunLayout, shard: Shard) -> tuple[dict[str, str], npt.NDArray[np.uint64]]:
     """Captions of a shard's representatives, and hashes of samples in groups of two or more.
 
     Returns:
         Captions by sample_id, and (group, caption, domain) hashes, (n, 3) uint64; 0 stands for no caption or
         no domain.
     """
-    features = read_table(layout.features(shard), columns=["sample_id", "caption", "meta"])
+    features = read_table(layout.of(shard).features(shard.name), columns=["sample_id", "caption", "meta"])
     texts = {row["sample_id"]: row for row in features.to_pylist()}
     captions: dict[str, str] = {}
     rows: list[tuple[int, int, int]] = []
-    for row in read_verdicts(layout, shard):
+    for row in read_verdicts(layout, shard.name):
         alone = row.is_representative and row.copies < 2
         if row.verdict == Verdict.FAILED or alone:
             continue

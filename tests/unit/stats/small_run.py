@@ -56,6 +56,11 @@ class Planted:
         return self.under or self.sample_id
 
 
+def named(*names: str) -> list[Shard]:
+    """Shards of a run by their names."""
+    return [Shard(number, name, ShardKind.TAR, f"{name}.tar", 1, "m") for number, name in enumerate(names)]
+
+
 def dropped(sample_id: str, image: bytes, under: str, kind: str = "perceptual", **values: Any) -> Planted:
     """A sample dropped for `under`, compared with it directly."""
     values.setdefault("score", 1.0 if kind in ("bytes", "pixels") else 0.9)

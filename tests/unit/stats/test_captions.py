@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.unit.stats.small_run import Planted, SmallRun, dropped, failed, jpeg, picture
+from tests.unit.stats.small_run import Planted, SmallRun, dropped, failed, jpeg, named, picture
 
 from onceseen.core.files import read_bytes, read_table
 from onceseen.core.schemas import CAPTIONS
@@ -35,7 +35,7 @@ def _samples() -> list[Planted]:
 
 def test_near_identical_captions_are_counted_together(tmp_path: Path) -> None:
     layout = SmallRun(tmp_path, _samples()).write()
-    table = read_table(write_captions_table(layout, ["a", "b"]))
+    table = read_table(write_captions_table(layout, named("a", "b")))
     assert table.schema.equals(CAPTIONS)
     assert table.to_pylist() == [
         {"caption": LONG, "occurrences": 3, "pictures": 2, "max_copies": 3, "sample_id": "a/1"},
@@ -52,8 +52,8 @@ def test_near_identical_captions_are_counted_together(tmp_path: Path) -> None:
 
 def test_the_same_bytes_whatever_the_order_of_shards(tmp_path: Path) -> None:
     layout = SmallRun(tmp_path, _samples()).write()
-    first = read_bytes(write_captions_table(layout, ["a", "b"]))
-    assert read_bytes(write_captions_table(layout, ["b", "a"])) == first
+    first = read_bytes(write_captions_table(layout, named("a", "b")))
+    assert read_bytes(write_captions_table(layout, named("b", "a"))) == first
 
 
 def test_over_the_bound_the_rarest_are_left_out_and_said(
@@ -61,7 +61,7 @@ def test_over_the_bound_the_rarest_are_left_out_and_said(
 ) -> None:
     layout = SmallRun(tmp_path, _samples()).write()
     with caplog.at_level(logging.WARNING):
-        table = read_table(write_captions_table(layout, ["a", "b"], max_distinct=1))
+        table = read_table(write_captions_table(layout, named("a", "b"), max_distinct=1))
     assert [row["caption"] for row in table.to_pylist()] == [LONG]
     assert table.column("occurrences").to_pylist() == [2]
     assert table.schema.metadata[LEFT_OUT] == b"4"
@@ -70,7 +70,7 @@ def test_over_the_bound_the_rarest_are_left_out_and_said(
 
 def test_a_set_without_captions_gives_an_empty_table(tmp_path: Path) -> None:
     layout = SmallRun(tmp_path, [Planted("a/1", ONE)]).write()
-    assert read_table(write_captions_table(layout, ["a"])).num_rows == 0
+    assert read_table(write_captions_table(layout, named("a"))).num_rows == 0
 
 
 def _signature(values: list[int]) -> bytes:

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from tests.unit.stats.small_run import Planted, SmallRun, dropped, failed, jpeg, pair, picture
+from tests.unit.stats.small_run import Planted, SmallRun, dropped, failed, jpeg, named, pair, picture
 
 from onceseen.core.config import VerifyConfig
 from onceseen.core.failures import Failure, FailureReason
@@ -106,9 +106,9 @@ def _pairs() -> list[dict[str, object]]:
 
 def _finish(layout: RunLayout, shards: list[str]) -> RunLayout:
     extras = {"candidate_recall": 0.97, "bytes_read": 12_345_678, "bytes_written": None}
-    write_summary(layout, summarise(layout, shards, extras))
-    write_captions_table(layout, shards)
-    write_copies_table(layout, shards)
+    write_summary(layout, summarise(layout, named(*shards), extras))
+    write_captions_table(layout, named(*shards))
+    write_copies_table(layout, named(*shards))
     return layout
 
 

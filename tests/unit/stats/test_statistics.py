@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.stats.small_run import Planted, SmallRun, dropped, failed, jpeg, picture
+from tests.unit.stats.small_run import Planted, SmallRun, dropped, failed, jpeg, named, picture
 
 from onceseen.core.failures import Failure, FailureReason
 from onceseen.core.files import read_json, read_table, write_table
@@ -53,7 +53,7 @@ def _change(layout: RunLayout, shard: str, change: Callable[[list[dict[str, Any]
 
 
 def test_summary_holds_the_contracts_fields(layout: RunLayout) -> None:
-    summary = summarise(layout, SHARDS, EXTRAS)
+    summary = summarise(layout, named(*SHARDS), EXTRAS)
     assert summary == {
         "read": 9,
         "kept": 3,
@@ -83,7 +83,7 @@ def test_a_second_copy_kept_is_no_group_of_its_own(tmp_path: Path) -> None:
     layout = SmallRun(
         tmp_path, [Planted("s/a", data), kept_too, dropped("s/c", data, "s/a", "bytes")]
     ).write()
-    summary = summarise(layout, ["s"], EXTRAS)
+    summary = summarise(layout, named("s"), EXTRAS)
     assert summary["kept"] == 2
     assert summary["redundant"] == 2
     assert summary["copies_histogram"] == {"3": 1}
@@ -92,7 +92,7 @@ def test_a_second_copy_kept_is_no_group_of_its_own(tmp_path: Path) -> None:
 def test_a_decided_drop_without_representative_is_in_no_group(tmp_path: Path) -> None:
     refused = Planted("s/b", jpeg(picture(2)), verdict=Verdict.DROP, kind="decision", score=1.0)
     layout = SmallRun(tmp_path, [Planted("s/a", jpeg(picture(1))), refused]).write()
-    summary = summarise(layout, ["s"], EXTRAS)
+    summary = summarise(layout, named("s"), EXTRAS)
     assert summary["dropped_by"] == {"decision": 1}
     assert summary["copies_histogram"] == {"1": 1}
 
@@ -100,7 +100,7 @@ def test_a_decided_drop_without_representative_is_in_no_group(tmp_path: Path) ->
 def test_a_damaged_shard_is_counted_apart(tmp_path: Path) -> None:
     damage = Failure("00001", "read", FailureReason.TRUNCATED_TAR, "ends early")
     layout = SmallRun(tmp_path, _samples(), shard_failures=[("00001", damage)]).write()
-    summary = summarise(layout, SHARDS, EXTRAS)
+    summary = summarise(layout, named(*SHARDS), EXTRAS)
     assert summary["shards_failed"] == 1
     assert summary["failed"] == 3
 
@@ -115,7 +115,7 @@ def test_an_unreadable_shard_without_tables_counts_nothing(tmp_path: Path) -> No
         "detail": "",
     }
     write_table(layout.shard_failures("00001"), pa.Table.from_pylist([damage], schema=FAILURES))
-    summary = summarise(layout, SHARDS, EXTRAS)
+    summary = summarise(layout, named(*SHARDS), EXTRAS)
     assert summary["shards_failed"] == 1
     assert summary["shards"][1] == {"shard": "00001", "read": 0, "kept": 0, "dropped": 0, "failed": 0}
 
@@ -170,18 +170,18 @@ def test_every_loss_is_an_error(
 ) -> None:
     _change(layout, "00000", change)
     with pytest.raises(ReconciliationError, match=message):
-        summarise(layout, SHARDS, EXTRAS)
+        summarise(layout, named(*SHARDS), EXTRAS)
 
 
 def test_a_missing_verdict_file_is_an_error(layout: RunLayout) -> None:
     os.remove(layout.verdicts("00001"))
     with pytest.raises(ReconciliationError, match=r"shard 00001: .* is missing"):
-        summarise(layout, SHARDS, EXTRAS)
+        summarise(layout, named(*SHARDS), EXTRAS)
 
 
 def test_a_shard_counted_twice_is_an_error(layout: RunLayout) -> None:
     with pytest.raises(ReconciliationError, match="shard 00000 was counted 2 times"):
-        summarise(layout, [*SHARDS, "00000"], EXTRAS)
+        summarise(layout, named(*SHARDS, "00000"), EXTRAS)
 
 
 def test_a_tally_that_does_not_add_up_names_its_numbers() -> None:
@@ -193,7 +193,7 @@ def test_a_tally_that_does_not_add_up_names_its_numbers() -> None:
 
 def test_unknown_extras_are_refused(layout: RunLayout) -> None:
     with pytest.raises(ValueError, match=r"\['seconds'\] are not known"):
-        summarise(layout, SHARDS, {"seconds": 3})
+        summarise(layout, named(*SHARDS), {"seconds": 3})
 
 
 _COUNTS = st.integers(0, 5)

@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 
 import pytest
-from tests.unit.stats.small_run import Planted, SmallRun, dropped, failed, jpeg, picture
+from tests.unit.stats.small_run import Planted, SmallRun, dropped, failed, jpeg, named, picture
 
 from onceseen.core.files import read_bytes, read_table
 from onceseen.core.records import Verdict
@@ -30,7 +30,7 @@ def test_copies_table_counts_captions_and_domains(tmp_path: Path) -> None:
         failed("a/z", "decode_error"),
     ]
     layout = SmallRun(tmp_path, sorted(samples, key=lambda s: s.sample_id)).write()
-    table = read_table(write_copies_table(layout, ["a", "b"]))
+    table = read_table(write_copies_table(layout, named("a", "b")))
     assert table.schema.equals(COPIES)
     assert table.to_pylist() == [
         {
@@ -60,13 +60,13 @@ def test_copies_table_does_not_depend_on_the_order_of_shards(tmp_path: Path) -> 
         dropped("b/l", TWO, "b/k", "bytes", caption="x"),
     ]
     layout = SmallRun(tmp_path, samples).write()
-    first = read_bytes(write_copies_table(layout, ["a", "b"]))
-    assert read_bytes(write_copies_table(layout, ["b", "a"])) == first
+    first = read_bytes(write_copies_table(layout, named("a", "b")))
+    assert read_bytes(write_copies_table(layout, named("b", "a"))) == first
 
 
 def test_copies_table_of_a_set_without_copies_is_empty(tmp_path: Path) -> None:
     layout = SmallRun(tmp_path, [Planted("a/h", ONE), Planted("a/i", TWO)]).write()
-    assert read_table(write_copies_table(layout, ["a"])).num_rows == 0
+    assert read_table(write_copies_table(layout, named("a"))).num_rows == 0
 
 
 def test_delete_list_is_csv_whatever_the_names_hold(tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ class ClusterPlan:
         decisions: A person's words.
         partitions: Partitions of components, decided in parallel.
         doubtful: Whether doubtful pairs joined the components, and are asked for.
+        old: Nodes below this one are of an older crawl, whose verdicts stand.
     """
 
     layout: RunLayout
@@ -71,6 +72,7 @@ class ClusterPlan:
     decisions: Decisions
     partitions: int
     doubtful: bool = False
+    old: int = 0
 
 
 @dataclass(eq=False)
@@ -86,7 +88,7 @@ class ClusterDuplicates(beam.PTransform):
             spread
             | "Participants" >> beam.FlatMap(participants, self.plan)
             | "ByComponents" >> Gather("match/participants")
-            | "Decide" >> beam.FlatMap(decide, self.plan.config, self.plan.decisions)
+            | "Decide" >> beam.FlatMap(decide, self.plan.config, self.plan.decisions, self.plan.old)
             | "Decided" >> Measure("match/verdicts")
         )
         numbered = spread | "Number" >> beam.Map(with_number)
@@ -146,13 +148,13 @@ def preferred_value(meta: str | None, wanted: str) -> str:
 
 
 def decide(
-    keyed: tuple[int, Iterable[Block]], config: PipelineConfig, decisions: Decisions
+    keyed: tuple[int, Iterable[Block]], config: PipelineConfig, decisions: Decisions, old: int = 0
 ) -> Iterator[tuple[int, list[tuple[object, ...]]]]:
     """Verdicts of one partition of components, by shard."""
     out: dict[int, list[tuple[object, ...]]] = defaultdict(list)
     for members, edges in components_of(keyed[1]):
         distribution("match/component_size").update(len(members))
-        for verdict in _decide_component(members, edges, config, decisions):
+        for verdict in _decide_component(members, edges, config, decisions, old):
             fields = dataclasses.astuple(verdict)
             # members of enumerations would travel pickled
             out[node_shard(verdict.node)].append(tuple(str(f) if isinstance(f, str) else f for f in fields))
@@ -179,20 +181,20 @@ def components_of(blocks: Iterable[Block]) -> Iterator[tuple[list[Participant], 
 
 
 def _decide_component(
-    members: Sequence[Participant], edges: Records, config: PipelineConfig, decisions: Decisions
+    members: Sequence[Participant], edges: Records, config: PipelineConfig, decisions: Decisions, old: int
 ) -> list[SampleVerdict]:
     """Verdicts of one component."""
     equal = {int(r["node"]): bool(r["equal"]) for r, _, _ in members}
     droppable = droppable_edges(edges, config.verify)
-    candidates = keep_candidates(members, edges, droppable)
-    return component_verdicts(candidates, droppable, equal, config.keep, decisions.samples)
+    candidates = keep_candidates(members, edges, droppable, old)
+    return component_verdicts(candidates, droppable, equal, config.keep, decisions.samples, old)
 
 
 def keep_candidates(
-    members: Sequence[Participant], records: Records, edges: Sequence[Edge]
+    members: Sequence[Participant], records: Records, edges: Sequence[Edge], old: int
 ) -> list[Candidate]:
     """Participants as the keep order knows them; a class's flaw is its head's."""
-    flaw = flaws(records, edges)
+    flaw = flaws(records, edges, old)
     return [
         Candidate(
             int(r["node"]),
@@ -202,6 +204,7 @@ def keep_candidates(
             float(r["sharpness"]),
             float(r["density"]),
             value,
+            int(r["node"]) < old,
         )
         for r, sample, value in members
     ]

@@ -135,14 +135,16 @@ def droppable_edges(edges: Records, verify: VerifyConfig) -> list[Edge]:
     return out
 
 
-def flaws(records: Records, edges: Sequence[Edge]) -> dict[int, float]:
+def flaws(records: Records, edges: Sequence[Edge], old: int = 0) -> dict[int, float]:
     """Mean flaw of each node over the edges by which one of the two may be dropped.
 
-    A collage's edges allow no drop and do not count. The mean keeps one bad pair from deciding.
+    A collage's edges allow no drop and do not count. The mean keeps one bad pair from deciding. Pictures of an older
+    crawl are measured against each other alone, so that nothing new changes their order.
 
     Args:
         records: Array of `EDGE`.
         edges: The same, by `droppable_edges`.
+        old: Nodes below this one are of the older crawl.
     """
     total: dict[int, float] = {}
     count: dict[int, int] = {}
@@ -153,6 +155,8 @@ def flaws(records: Records, edges: Sequence[Edge]) -> dict[int, float]:
             (float(record[f"{name}_a"]), float(record[f"{name}_b"])) for name in ("coverage", "foreign")
         )
         for node, mine, other in ((edge.a, 0, 1), (edge.b, 1, 0)):
+            if node < old <= max(edge.a, edge.b):
+                continue
             flaw = pair_flaw(covered[mine], covered[other], foreign[mine])
             total[node] = total.get(node, 0.0) + flaw
             count[node] = count.get(node, 0) + 1

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from onceseen.core.features import read_features
-from onceseen.core.files import join, write_table
+from onceseen.core.files import write_table
 from onceseen.core.ids import name_order
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import PairKind, Shard, node_row
@@ -121,7 +121,7 @@ def write_pairs(
         stars = pa.Table.from_pylist(_star_rows(shard, layout, blocks), schema=PAIRS)
         whole = pa.concat_tables([table.filter(pa.array(chosen, pa.bool_())), stars])
         ordered = whole.sort_by([("sample_id_a", "ascending"), ("sample_id_b", "ascending")])
-        write_table(join(layout.pairs_dir(), f"part-{shard.number:06d}.parquet"), ordered)
+        write_table(layout.pairs(shard.number), ordered)
 
 
 def _twice(votes: Records) -> set[tuple[int, int]]:

@@ -15,7 +15,12 @@ from dataclasses import dataclass
 import apache_beam as beam
 import numpy as np
 
-from onceseen.clusters import choose_groups, classes_best_first, worth_a_look
+from onceseen.clusters import (
+    choose_groups,
+    classes_best_first,
+    connected_components,
+    worth_a_look,
+)
 from onceseen.core.records import Shard
 from onceseen.jobs.match.candidates import write_candidates
 from onceseen.jobs.match.clustering import (
@@ -54,36 +59,38 @@ class ProposeLooks(beam.PTransform):
 
 @dataclass(eq=False)
 class ProposeCompletions(beam.PTransform):
-    """Shards to pairs of representatives, written by the shard of the smaller node."""
+    """Shards to pairs of representatives, written by the shard of the smaller node; of two below `since` none."""
 
     plan: ClusterPlan
     step: str
+    since: int = 0
 
     def expand(self, shards: beam.PCollection[Shard]) -> beam.PCollection[None]:
         """Decides components provisionally and pairs their representatives."""
-        return _propose(shards, self.plan, self.step, completions)
+        return _propose(shards, self.plan, self.step, completions, self.since)
 
 
 def _propose(
-    shards: beam.PCollection[Shard], plan: ClusterPlan, step: str, proposer: Proposer
+    shards: beam.PCollection[Shard], plan: ClusterPlan, step: str, proposer: Proposer, since: int = 0
 ) -> beam.PCollection[None]:
     return (
         shards
         | "Spread" >> Spread("match/shards")
         | "Participants" >> beam.FlatMap(participants, plan)
         | "ByComponents" >> Gather("match/participants")
-        | "Propose" >> beam.FlatMap(propose, plan, proposer)
+        | "Propose" >> beam.FlatMap(propose, plan, proposer, since)
         | "ByShard" >> Gather("match/proposals")
         | "WriteCandidates" >> beam.Map(write_candidates, plan.layout, step)
     )
 
 
 def propose(
-    keyed: tuple[int, Iterable[Block]], plan: ClusterPlan, proposer: Proposer
+    keyed: tuple[int, Iterable[Block]], plan: ClusterPlan, proposer: Proposer, since: int
 ) -> Iterator[tuple[int, bytes]]:
     """Pairs of one partition of components, by the shard of the smaller node."""
     found = [proposer(members, edges, plan) for members, edges in components_of(keyed[1])]
-    yield from by_shard(unique_pairs(np.concatenate([np.empty(0, dtype=PAIR), *found])), "a")
+    pairs = unique_pairs(np.concatenate([np.empty(0, dtype=PAIR), *found]))
+    yield from by_shard(pairs[pairs["b"] >= since], "a")
 
 
 def patient_looks(members: Sequence[Participant], edges: Records, plan: ClusterPlan) -> Records:
@@ -107,17 +114,45 @@ def _looks(members: Sequence[Participant], edges: Records, plan: ClusterPlan, *,
     if not len(doubtful):
         return np.empty(0, dtype=PAIR)
     known = droppable_edges(verified, plan.config.verify)
-    order = list(classes_best_first(keep_candidates(members, verified, known), plan.config.keep))
+    order = list(classes_best_first(keep_candidates(members, verified, known, plan.old), plan.config.keep))
     pairs = list(zip(doubtful["a"].tolist(), doubtful["b"].tolist(), strict=True))
     asked = worth_a_look(order, known, pairs, patient=patient)
     return np.array(asked, dtype=PAIR)
 
 
 def completions(members: Sequence[Participant], edges: Records, plan: ClusterPlan) -> Records:
-    """Pairs of the largest groups' representatives with all other representatives of one component."""
+    """Pairs of the largest groups' representatives with all other representatives of one component.
+
+    Two pictures of an older crawl are compared only where they are of one component without the newer ones: what is new
+    does not change what is old.
+    """
+    found = _hub_pairs(members, edges, plan)
+    if not plan.old:
+        return found
+    newer = found[found["b"] >= plan.old]
+    return np.concatenate(
+        [newer, *(_hub_pairs(*part, plan) for part in _old_parts(members, edges, plan.old))]
+    )
+
+
+def _old_parts(
+    members: Sequence[Participant], edges: Records, old: int
+) -> Iterator[tuple[list[Participant], Records]]:
+    """The components of the older crawl that one component is made of."""
+    within = edges[edges["b"] < old]
+    own = [m for m in members if m[0]["node"] < old]
+    nodes = np.array([int(m[0]["node"]) for m in own], dtype=np.int64)
+    heads = np.array([int(m[0]["head"]) for m in own], dtype=np.int64)
+    _, roots = connected_components(lambda: [(nodes, heads), (within["a"], within["b"])])
+    for root in np.unique(roots):
+        part = nodes[roots == root]
+        yield [m for m, r in zip(own, roots, strict=True) if r == root], within[np.isin(within["a"], part)]
+
+
+def _hub_pairs(members: Sequence[Participant], edges: Records, plan: ClusterPlan) -> Records:
     known = droppable_edges(edges, plan.config.verify)
-    classes = classes_best_first(keep_candidates(members, edges, known), plan.config.keep)
-    groups = choose_groups(list(classes), known)
+    classes = classes_best_first(keep_candidates(members, edges, known, plan.old), plan.config.keep)
+    groups = choose_groups(list(classes), known, old=plan.old)
     sizes = {
         g.representative: sum(len(classes[h]) for h in (g.representative, *dict(g.taken))) for g in groups
     }

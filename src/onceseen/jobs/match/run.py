@@ -22,6 +22,8 @@ from onceseen.jobs.match.classes import STEP as STARS
 from onceseen.jobs.match.classes import FindExactClasses
 from onceseen.jobs.match.clustering import ClusterDuplicates, ClusterPlan
 from onceseen.jobs.match.components import LabelComponents
+from onceseen.jobs.match.older import STEP as OLDER_PAIRS
+from onceseen.jobs.match.older import TakeOlderPairs
 from onceseen.jobs.match.pairs_table import WritePairs
 from onceseen.jobs.match.proposals import ProposeCompletions, ProposeLooks
 from onceseen.jobs.match.recall import MeasureRecall, recall_path, write_queries
@@ -52,6 +54,8 @@ class MatchJob:
         progress: Called with each step's name.
         pictures: Judged pictures and views in all: what sizes cells, passes and partitions.
         asked: Which pairs are looked for.
+        old: Nodes below this one are of an older crawl, whose verdicts stand.
+        older: The run of that crawl, whose pairs are taken over; None where all are looked for.
     """
 
     layout: RunLayout
@@ -61,6 +65,8 @@ class MatchJob:
     progress: Callable[[str], None]
     pictures: int
     asked: Asked = ALL_PAIRS
+    old: int = 0
+    older: RunLayout | None = None
 
     def run(self, decisions: DecisionRows) -> dict[str, Any]:
         """Runs all steps and leaves pairs/ and verdicts/.
@@ -130,14 +136,18 @@ class MatchJob:
     def _verify(self, candidates: tuple[str, ...], said: Decisions) -> tuple[str, ...]:
         """Judges the candidates by stored features, looks again where it matters, then completes components."""
         self.steps("verify", VerifyPairs(self.layout, self.config, candidates, "judged-0"), light=False)
-        rounds = self._look_again(("judged-0",), said)
+        rounds: tuple[str, ...] = ("judged-0",)
+        if self.older is not None:
+            self.steps("older pairs", TakeOlderPairs(self.layout, self.older))
+            rounds = (OLDER_PAIRS, *rounds)
+        rounds = self._look_again(rounds, said)
         known = candidates
         for number in range(1, self.config.verify.rounds + 1):
             proposed, judged = f"completion-{number}", f"judged-{number}"
             self.steps(
                 f"completion {number}",
                 LabelComponents(self.layout, rounds, said),
-                ProposeCompletions(self._plan(rounds, said), proposed),
+                ProposeCompletions(self._plan(rounds, said), proposed, self.asked.since),
                 VerifyPairs(self.layout, self.config, (proposed,), judged, done=known),
             )
             if not WorkFiles(self.layout).paths(proposed):
@@ -184,4 +194,4 @@ class MatchJob:
 
     def _plan(self, rounds: tuple[str, ...], said: Decisions) -> ClusterPlan:
         partitions = max(2, self.pictures // _CLUSTER_PARTITION)
-        return ClusterPlan(self.layout, self.config, rounds, said, partitions)
+        return ClusterPlan(self.layout, self.config, rounds, said, partitions, old=self.old)

@@ -120,7 +120,7 @@ class _JudgePartFn(beam.DoFn):
         """Reads what is the same for all shards."""
         one_thread_a_call()
         self._shards = {s.number: s for s in read_shards(self._layout)}
-        self._reads = read_configs(self._shards.values())
+        self._reads = read_configs(self._layout, self._shards.values())
         self._calibration = load_calibration(self._config.verify.calibration)
 
     def process(self, keyed: tuple[int, Iterable[tuple[int, bytes, bytes]]]) -> Iterator[tuple[int, bytes]]:

@@ -66,9 +66,8 @@ def open_reference(path: str) -> ReferenceRun:
             f"--reference {path} is not finished: its match job is {status or 'not started'!r}; run the same "
             "`onceseen dedup` again to finish it"
         )
-    shards = tuple(
-        replace(shard, run=shard.run or layout.root) for shard in shards_from_json(state.content["shards"])
-    )
+    listed = shards_from_json(state.content["shards"])
+    shards = tuple(replace(shard, run=layout.of(shard).root) for shard in listed)
     config = config_from_mapping(state.content["config"])
     return ReferenceRun(layout, shards, config, state.content["model"], fingerprint)
 

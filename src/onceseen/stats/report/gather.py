@@ -19,7 +19,7 @@ from onceseen.core.failures import Failure, FailureReason
 from onceseen.core.files import exists, read_json, read_table_if_there
 from onceseen.core.ids import name_order
 from onceseen.core.layout import RunLayout
-from onceseen.core.records import PairKind, Verdict
+from onceseen.core.records import PairKind, Shard, Verdict
 from onceseen.stats.lookup import (
     Group,
     PairRow,
@@ -113,7 +113,7 @@ def gather(layout: RunLayout, run: RunRecord) -> ReportData:
         find_pairs(layout, compared),
         contained,
         doubtful,
-        _failure_examples(layout, names),
+        _failure_examples(layout, run.shards),
         _first_rows(layout.stats("captions.parquet"), MAX_CAPTIONS),
         {row["sample_id"]: row for row in _first_rows(layout.stats("copies.parquet"), MAX_GROUPS)},
     )
@@ -199,11 +199,11 @@ def _why_unverified(row: PairRow, min_score: float) -> str:
     return "no second, independent signal confirmed it"
 
 
-def _failure_examples(layout: RunLayout, shards: Sequence[str]) -> dict[str, list[Failure]]:
+def _failure_examples(layout: RunLayout, shards: Sequence[Shard]) -> dict[str, list[Failure]]:
     """The first examples of each reason, in the order of the shards; damaged shards among them."""
     examples: dict[str, list[Failure]] = {}
     for shard in shards:
-        table = read_table_if_there(layout.shard_failures(shard))
+        table = read_table_if_there(layout.of(shard).shard_failures(shard.name))
         for row in table.to_pylist() if table is not None else ():
             few = examples.setdefault(row["reason"], [])
             if len(few) < MAX_EXAMPLES:
