@@ -81,6 +81,7 @@ class IndexPlan:
         config: Its own configuration.
         dimensions: d of its embeddings, 0 without.
         match: Fingerprint of its match job.
+        takedowns: What its ledger of takedowns holds; empty where there is none.
         root: Local directory of indexes.
         alone: Whether ROOT is the run's own, so that other indexes there are stale.
         progress: Whether bars are shown on stderr.
@@ -91,6 +92,7 @@ class IndexPlan:
     config: PipelineConfig
     dimensions: int
     match: str
+    takedowns: bytes
     root: str
     alone: bool
     progress: bool
@@ -98,7 +100,8 @@ class IndexPlan:
     @property
     def key(self) -> str:
         """Name of the index's directory."""
-        return hashlib.sha256(f"{INDEX_VERSION} {self.match}".encode()).hexdigest()[:16]
+        made_of = f"{INDEX_VERSION} {self.match} ".encode() + self.takedowns
+        return hashlib.sha256(made_of).hexdigest()[:16]
 
     @property
     def directory(self) -> str:

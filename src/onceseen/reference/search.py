@@ -196,8 +196,26 @@ class Searcher:
             return Check(said)
         return Check(said, match, self._picture(found[match.reference_id].sample))
 
-    def _judge(self, query: Query) -> Iterator[_Judged]:
-        """All candidates, by stored features and where in doubt by pixels."""
+    def duplicates(self, query: Query) -> list[Match]:
+        """Every candidate that the query is a duplicate of, in the order of their samples; none where it failed.
+
+        All doubtful pairs are looked at, whatever `scan.looks` says.
+
+        Raises:
+            SourceUnreachableError: If a doubtful pair cannot be settled.
+        """
+        matches = [
+            Match.of(_id(self._index, j.sample), j.verdict)
+            for j in sorted(self._judge(query, every=True), key=lambda j: j.sample)
+            if is_duplicate(j.verdict, self._config.verify)
+        ]
+        known = self.exact(query)
+        if known is not None and known.match is not None:
+            matches = [known.match, *(m for m in matches if m.reference_id != known.match.reference_id)]
+        return matches
+
+    def _judge(self, query: Query, *, every: bool = False) -> Iterator[_Judged]:
+        """All candidates, by stored features and where in doubt by pixels: until one is found, or every one."""
         if query.fingerprint is None or query.fingerprint.blank:
             return
         verify, own = self._config.verify, query.side()
@@ -212,7 +230,7 @@ class Searcher:
         doubtful.sort(key=lambda j: (-j.verdict.score, j.sample))
         settled = False
         for turn, judged in enumerate(doubtful):
-            if settled or turn >= self._config.scan.looks:
+            if not every and (settled or turn >= self._config.scan.looks):
                 yield replace(judged, verdict=replace(judged.verdict, verified=False))
                 continue
             looked = self._look(query, own, judged)
