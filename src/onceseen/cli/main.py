@@ -18,6 +18,7 @@ from onceseen.quiet import disable_telemetry, import_beam
 _COMMANDS = {
     "dedup": ("onceseen.cli.dedup", "deduplicate shards: the main job"),
     "scan": ("onceseen.cli.scan", "which queries are duplicates of a finished run's pictures: the detector"),
+    "serve": ("onceseen.cli.serve", "the detector over HTTP"),
     "evaluate": (
         "onceseen.evaluate.cli",
         "wrong drops, removed copies and micro-AP of a run against known copies",
