@@ -20,7 +20,7 @@ LAYERS = (
     ("shards", "fingerprint", "embed", "neighbors", "verify", "clusters", "detect", "stats"),
     ("jobs", "planted", "evaluate", "explain", "report", "fetch", "training"),
     ("reference",),
-    ("serve",),
+    ("serve", "takedown"),
     ("cli",),
     ("__main__",),
 )

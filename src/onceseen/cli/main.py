@@ -19,6 +19,7 @@ _COMMANDS = {
     "dedup": ("onceseen.cli.dedup", "deduplicate shards: the main job"),
     "scan": ("onceseen.cli.scan", "which queries are duplicates of a finished run's pictures: the detector"),
     "serve": ("onceseen.cli.serve", "the detector over HTTP"),
+    "takedown": ("onceseen.cli.takedown", "every copy of a picture in a run, and the set again without them"),
     "evaluate": (
         "onceseen.evaluate.cli",
         "wrong drops, removed copies and micro-AP of a run against known copies",
@@ -27,6 +28,8 @@ _COMMANDS = {
     "report": ("onceseen.cli.report", "write report.html of a finished run again"),
     "fetch": ("onceseen.fetch.cli", "a table of URLs and captions becomes shards (img2dataset)"),
 }
+# Loading it takes seconds, and the others need none for a local run.
+_WITH_BEAM = ("dedup", "scan", "takedown")
 _EPILOG = """\
 examples:
   onceseen dedup shards/ --output run                       deduplicate, keep everything in run/
@@ -92,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _refuse_unknown(parser, unknown, beam=takes_beam_options)
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 2
-    if unknown or name in ("dedup", "scan"):  # the others need no Beam for a local run, and it takes seconds
+    if unknown or name in _WITH_BEAM:
         import_beam()
     _set_up_logging(verbose=parsed.verbose)
     return _run(name, module.run, parsed)
