@@ -18,8 +18,8 @@ from onceseen.quiet import disable_telemetry, import_beam
 _COMMANDS = {
     "dedup": ("onceseen.cli.dedup", "deduplicate shards: the main job"),
     "scan": ("onceseen.cli.scan", "which queries are duplicates of a finished run's pictures: the detector"),
-    "serve": ("onceseen.cli.serve", "the detector over HTTP"),
     "takedown": ("onceseen.cli.takedown", "every copy of a picture in a run, and the set again without them"),
+    "serve": ("onceseen.cli.serve", "the detector over HTTP"),
     "evaluate": (
         "onceseen.evaluate.cli",
         "wrong drops, removed copies and micro-AP of a run against known copies",

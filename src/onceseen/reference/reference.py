@@ -18,7 +18,6 @@ from onceseen.core.files import exists, is_local, join, read_bytes_if_there
 from onceseen.core.layout import RunLayout
 from onceseen.core.listing import read_configs
 from onceseen.detect import Match
-from onceseen.detect import Match
 from onceseen.embed import Embedder, SharedEmbedder, check_device, describe_embedder, embed_padded
 from onceseen.jobs.scan.reference import ReferenceRun, check_comparable, open_reference, scan_config
 from onceseen.neighbors.cells_file import read_cells
@@ -160,27 +159,6 @@ class Reference:
         found: list[Check] = []
         for start in range(0, len(queries), _AT_ONCE):
             found += self._check_some(queries[start : start + _AT_ONCE])
-        return found
-
-    def duplicates(self, images: QueryImage | Iterable[QueryImage]) -> list[list[Match]]:
-        """Every picture of the run that each query is a duplicate of, where `check` names the best alone.
-
-        Of pictures with equal pixels one is named. Takes the same images as `check`, and raises the same errors.
-
-        Raises:
-            SampleError: If a picture cannot be decoded.
-
-        Cost: that of `check`, and 30 to 60 ms for each doubtful pair.
-        """
-        embedder = self._embedder.get()
-        found: list[list[Match]] = []
-        for image in as_list(images):
-            query = prepare_query(image, self._config, embedder)
-            if query.fingerprint is not None and not query.fingerprint.blank:
-                self._embed(embedder, [query])
-            if query.failure is not None:
-                raise query.failure
-            found.append(self._searcher.duplicates(query))
         return found
 
     def duplicates(self, images: QueryImage | Iterable[QueryImage]) -> list[list[Match]]:
