@@ -6,7 +6,10 @@ import asyncio
 import io
 import json
 import logging
+import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -255,6 +258,23 @@ def test_queries_are_kept_only_where_it_was_asked_for(
     assert json.loads(file.with_suffix(".json").read_text()) == answer
     assert answer["match"]["reference_id"] not in caplog.text
     assert list(planted.run.rglob("*.query")) == []
+
+
+def test_the_command_serves_until_it_is_stopped_and_finishes_what_is_under_way(planted: Planted) -> None:
+    command = [sys.executable, "-m", "onceseen", "serve", "--reference", str(planted.run), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        (url,) = re.findall(r"http://127\.0\.0\.1:\d+", server.stdout.readline())
+        query = copy_of(planted.known()[2], "crop10")
+        with ThreadPoolExecutor(4) as pool:
+            answers = [pool.submit(httpx.post, f"{url}/check", content=query, timeout=30) for _ in range(4)]
+            while 'finding="duplicate"' not in httpx.get(f"{url}/metrics", timeout=30).text:
+                time.sleep(0.01)
+            server.terminate()
+            assert {a.result().json()["finding"] for a in answers} == {"duplicate"}
+        _, said = server.communicate(timeout=20)
+    assert server.returncode == 0
+    assert said.rstrip().endswith("onceseen serve: stopped")
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,12 @@ Needs the extra `serve`: pip install 'onceseen[serve]'.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import signal
 import socket
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 
 EPILOG = """\
@@ -119,9 +122,21 @@ def run(args: argparse.Namespace) -> int:
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         print(f"{len(reference):,} samples of {args.reference}: http://{shown}:{port}/docs", flush=True)
-        server.run(sockets=[listener])
+        with _asked_to_stop():
+            server.run(sockets=[listener])
     print("onceseen serve: stopped", file=sys.stderr)
     return 0
+
+
+@contextlib.contextmanager
+def _asked_to_stop() -> Iterator[None]:
+    """Lets SIGTERM and Ctrl-C end a server well: uvicorn raises them again once it has stopped."""
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _listening(host: str, port: int) -> socket.socket:
