@@ -77,14 +77,20 @@ def run(args: argparse.Namespace) -> int:
     from onceseen.core.layout import RunLayout
     from onceseen.stats.lookup import read_run, require_verdicts
     from onceseen.takedown import Copies, find_copies
+    from onceseen.takedown.searching import search_images
 
     if not args.images and not args.samples:
         raise ValueError("no picture was given; expected IMAGE files or --sample SAMPLE_ID")
     layout = RunLayout.at(args.reference)
     record = read_run(layout)
     require_verdicts(layout, record)
-    seeds = list(dict.fromkeys([*args.samples, *_search(layout, args.images)]))
-    found = find_copies(layout, record, seeds, component=args.component) if seeds else Copies(())
+    matches = search_images(layout, args.images)
+    for path in (path for path, found in matches.items() if not found):
+        print(f"{path}: no copy of it was found")
+    known = bool(args.samples) or any(matches.values())
+    found = Copies(())
+    if known:
+        found = find_copies(layout, record, args.samples, matches, component=args.component)
     print(describe(layout, found))
     if args.output:
         _write(args.output, found)
@@ -161,15 +167,3 @@ def _apply(layout: RunLayout, found: Copies, day: str, why: str) -> None:
         f"SRC still holds them, in {len(paths)} files; {layout.takedowns()} lists what to delete there, with the "
         "file of each. Trained models and copies of RUN/shards elsewhere are not changed either"
     )
-
-
-def _search(layout: RunLayout, images: Sequence[str]) -> list[str]:
-    """The samples that image files are duplicates of."""
-    from onceseen.takedown.searching import search_images
-
-    found: list[str] = []
-    for path, sample_ids in search_images(layout, images).items():
-        if not sample_ids:
-            print(f"{path}: no copy of it was found")
-        found += sample_ids
-    return found

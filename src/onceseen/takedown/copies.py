@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from onceseen.core.ids import name_order
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard, ShardKind, Verdict
 from onceseen.core.schemas import OK
+from onceseen.detect import Match
 from onceseen.jobs.decisions import DecisionRows, read_decisions
 from onceseen.stats.lookup import (
     PairRow,
@@ -57,8 +58,8 @@ class Copy:
         verdict: What the run does with it: keep, drop or failed.
         kind: Kind of evidence for the relation, empty if none is needed.
         score: Score of that evidence.
-        evidence_a: The pair that was compared, if any.
-        evidence_b: Its other sample.
+        evidence_a: The pair that was compared, if any: two samples, or a file and what was found by it.
+        evidence_b: Its second sample.
         transform: How the two are aligned, if known.
         sha256: SHA-256 of its file, hexadecimal; empty if it could not be read.
         source: The file of SRC that holds it.
@@ -108,7 +109,12 @@ class _Evidence:
 
 
 def find_copies(
-    layout: RunLayout, run: RunRecord, sample_ids: Sequence[str], *, component: bool = False
+    layout: RunLayout,
+    run: RunRecord,
+    sample_ids: Sequence[str],
+    matches: Mapping[str, Sequence[Match]] | None = None,
+    *,
+    component: bool = False,
 ) -> Copies:
     """Every sample that shows the pictures, dropped ones too, and what else lies in their components.
 
@@ -116,19 +122,26 @@ def find_copies(
         layout: A run whose match job is done.
         run: Its record.
         sample_ids: Samples that are known to show the pictures.
+        matches: Further ones, found by files of the pictures: by the file, which their evidence then names.
         component: Whether the whole components are taken.
 
     Raises:
         ValueError: If an id is not in the run.
     """
-    seeds = find_verdicts(layout, run.shards, sample_ids)
-    missing = [i for i in sample_ids if i not in seeds]
+    asked = dict.fromkeys(sample_ids, _Evidence(Relation.ASKED))
+    for path, found in (matches or {}).items():
+        for match in found:
+            pair = (path, match.reference_id)
+            evidence = _Evidence(Relation.ASKED, match.kind, match.score, pair, match.transform)
+            asked.setdefault(match.reference_id, evidence)
+    seeds = find_verdicts(layout, run.shards, asked)
+    missing = [i for i in asked if i not in seeds]
     if missing:
         raise ValueError(f"{layout.root} has no sample {missing[0]!r}; ids are as in verdicts/*.parquet")
     members = component_rows(layout, run, {row.component_id for row in seeds.values()})
     facts = find_features(layout, run.shards, members, _FEATURES)
     said = stored_decisions(layout)
-    search = _Search(run, seeds, members, facts, said)
+    search = _Search(run, asked, members, facts, said)
     search.exact()
     search.verified(component_pairs(layout, members))
     search.groups()
@@ -173,7 +186,7 @@ class _Search:
     def __init__(
         self,
         run: RunRecord,
-        seeds: dict[str, VerdictRow],
+        asked: dict[str, _Evidence],
         members: dict[str, VerdictRow],
         facts: dict[str, dict[str, Any]],
         said: DecisionRows,
@@ -183,8 +196,8 @@ class _Search:
         self._members = members
         self._facts = facts
         self._said = said
-        self._groups = {row.group_id for row in seeds.values()}
-        self.found = {sample_id: _Evidence(Relation.ASKED) for sample_id in seeds}
+        self._groups = {members[sample_id].group_id for sample_id in asked}
+        self.found = dict(asked)
         self._classes: dict[bytes, list[str]] = defaultdict(list)
         for sample_id, fact in facts.items():
             if fact["status"] == OK:

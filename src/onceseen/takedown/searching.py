@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from onceseen.core.failures import SampleError
 from onceseen.core.layout import RunLayout
+from onceseen.detect import Match
 from onceseen.reference import Reference
 
 
-def search_images(layout: RunLayout, images: Sequence[str]) -> dict[str, list[str]]:
-    """Sample ids that each image file is a verified duplicate of, one for each class of equal pixels.
+def search_images(layout: RunLayout, images: Sequence[str]) -> dict[str, list[Match]]:
+    """What each image file is a verified duplicate of, one sample for each class of equal pixels.
 
     Args:
         layout: A finished run.
@@ -24,11 +25,10 @@ def search_images(layout: RunLayout, images: Sequence[str]) -> dict[str, list[st
     if not images:
         return {}
     reference = Reference.open(layout.root)
-    found = {}
+    found: dict[str, list[Match]] = {}
     for path in dict.fromkeys(images):
         try:
-            (matches,) = reference.duplicates(path)
+            (found[path],) = reference.duplicates(path)
         except SampleError as error:
             raise ValueError(f"{path} is no picture that can be searched for: {error}") from error
-        found[path] = [match.reference_id for match in matches]
     return found
