@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from integration.runs import summary, table, verdicts
+from integration.runs import dedup, summary, verdicts
 from onceseen.cli import main
 
 pydicom = pytest.importorskip("pydicom", reason="pydicom is not installed (extra `dicom`)")
 FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 SLICES = ("CT_small", "MR_small", "693_J2KI", "J2K_pixelrep_mismatch", "JPEG2000", "examples_overlay")
+HASHES = ("--set", "embed.model=none", "--set", "cells.enabled=false")
 PHOTOS = Path(__file__).resolve().parents[2] / "examples" / "photos"
 
 
@@ -93,34 +96,57 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _real_ids() -> dict[str, str]:
-    return {
-        name: f"real/{f'IM{number:06d}' if number % 2 else f'{name}.dcm'}"
-        for number, name in enumerate(SLICES)
-    }
+    return {name: f"IM{n:06d}" if n % 2 else f"{name}.dcm" for n, name in enumerate(SLICES)}
 
 
-def test_planted_slices_are_found_and_made_ones_are_not(sets: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    sources = [str(sets / "real"), str(sets / "synthetic")]
-    assert main(["dedup", *sources, "--output", str(run), "--quiet"]) == 0
-    found = verdicts(run)
+@pytest.fixture(scope="module")
+def reference(sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run over the real slices."""
+    run = tmp_path_factory.mktemp("reference") / "run"
+    flags = ("--dry-run", "--set", "read.max_failed_fraction=0.2", *HASHES)
+    assert dedup(sets / "real", run, *flags) == 0
     assert summary(run)["failed_by"] == {"truncated_image": 1}
-    groups = {sample: row["component_id"] for sample, row in found.items()}
+    assert {row["verdict"] for row in verdicts(run).values()} == {"keep", "failed"}
+    return run
+
+
+def test_planted_slices_are_flagged_and_made_ones_are_not(
+    sets: Path, reference: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    command = ["scan", str(sets / "synthetic"), "--reference", str(reference), "--output", str(out)]
+    assert main([*command, "--quiet"]) == 0
+    found = {row["query_id"]: row for row in pq.read_table(out / "flagged.parquet").to_pylist()}
     real = _real_ids()
-    assert len({groups[sample] for sample in real.values()}) == len(SLICES), "different slices stay apart"
-    missed = {
-        sample
-        for sample, group in groups.items()
-        for name in SLICES
-        if sample.startswith(f"synthetic/00000/{name}_") and group != groups[real[name]]
+    planted = {f"00000/{name}_{kind.split('.')[0]}": real[name] for name in SLICES for kind in _copies(name)}
+    assert len(planted) == 24
+    assert {i: (found[i]["verdict"], found[i]["reference_id"]) for i in planted} == {
+        i: ("duplicate", expected) for i, expected in planted.items()
     }
-    assert not missed
-    made = [s for s in groups if "phantom" in s or "_grey" in s]
+    made = [row for i, row in found.items() if i not in planted]
     assert len(made) == 8
-    assert all(found[s]["verdict"] == "keep" for s in made)
-    assert len({groups[s] for s in made}) == 8
-    exact = [
-        r for r in table(run, "features").to_pylist() if r["sample_id"].split("/")[-1].startswith("CT_small")
-    ]
-    hashes = {r["sample_id"].rpartition("_")[2]: r["pixel_hash"] for r in exact}
-    assert len({hashes[kind] for kind in hashes if "deep" in kind or "dcm" in kind}) == 1
+    assert {row["verdict"] for row in made} == {"clear"}
+    deep = [row for i, row in found.items() if i in planted and "deep" in i]
+    assert {row["kind"] for row in deep} == {"pixels"}, "16 bits in any file are the very pixels of the slice"
+
+
+def test_a_slice_is_taken_down_by_its_export(
+    sets: Path, reference: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = tmp_path / "slice.jpg"
+    image.write_bytes(_copies("CT_small")["flat-jpg.jpg"])
+    listed = tmp_path / "copies.json"
+    command = ["takedown", str(image), "--reference", str(reference), "--output", str(listed)]
+    assert main(command) == 0
+    (row,) = json.loads(listed.read_text())
+    assert (row["sample_id"], row["relation"], row["evidence_a"]) == ("CT_small.dcm", "asked", str(image))
+    assert row["score"] > 0.5
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(_encoded(np.asarray(Image.open(sorted(PHOTOS.glob("*.jpg"))[0])), "PNG"))
+    capsys.readouterr()
+    assert main(["takedown", str(photo), "--reference", str(reference)]) == 0
+    assert f"{photo}: no copy of it was found" in capsys.readouterr().out
+    text = tmp_path / "a.txt"
+    text.write_text("no picture")
+    assert main(["takedown", str(text), "--reference", str(reference)]) == 2
+    assert "unknown_format" in capsys.readouterr().err

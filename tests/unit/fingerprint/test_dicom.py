@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from onceseen.core.failures import FailureReason, SampleError
-from onceseen.fingerprint import decode_image
+from onceseen.fingerprint import decode_image, hamming_distance, pdq_hash
 
 # pydicom warns of what these files do wrong, which is the point of them
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -146,6 +146,24 @@ def test_the_window_of_the_file_and_a_given_one() -> None:
         shown = rgb(file("693_J2KI.dcm"), window)[:, :, 0]
         assert np.abs(shown - expected).max() <= 1, window
     np.testing.assert_array_equal(rgb(file("CT_small.dcm"), "file"), rgb(file("CT_small.dcm")))  # names none
+
+
+@pytest.mark.parametrize(
+    "name", ["MR_small.dcm", "examples_overlay.dcm", "693_J2KI.dcm", "J2K_pixelrep_mismatch.dcm"]
+)
+def test_an_export_by_the_file_s_own_window(name: str) -> None:
+    """Narrow windows of CT cut most of the range off: only by the same window do file and export meet."""
+    dataset = pydicom.dcmread(FILES / name)
+    units = pydicom.pixels.apply_modality_lut(dataset.pixel_array, dataset)
+    shown = pydicom.pixels.apply_windowing(units, dataset)
+    low, high = float(shown.min()), float(shown.max())
+    export = np.asarray((shown - low) * (255 / (high - low)), np.uint8)
+    hashes = [pdq_hash(rgb(file(name), window)).bits for window in ("file", "pixels")]
+    own, by_pixels = (
+        hamming_distance(h, pdq_hash(np.repeat(export[:, :, None], 3, axis=2)).bits) for h in hashes
+    )
+    assert own <= 2
+    assert by_pixels > 40 if dataset.Modality == "CT" else by_pixels <= 14
 
 
 def test_eight_bits_and_colour_are_left_as_they_are() -> None:
