@@ -11,6 +11,7 @@ Measured on pydicom's files in docs/takedown-and-medical.md.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,12 +60,17 @@ def parse_window(text: str) -> GreyWindow | None:
 def find_window(samples: NDArray[Any]) -> GreyWindow:
     """The window that the samples choose: (h, w) of any integer or finite float type.
 
-    Cost: one copy of the samples and a selection, linear in the pixels (20 ms a megapixel of 16 bits).
+    Cost: linear in the pixels: 4 ms a megapixel of 16 bits, which are counted; a copy and a selection for others.
     """
-    flat = samples.ravel()
-    beyond = flat.size // _TAIL
-    ordered = np.partition(flat, (0, beyond, flat.size - 1 - beyond, flat.size - 1))
-    least, low, high, most = (ordered[i].item() for i in (0, beyond, flat.size - 1 - beyond, flat.size - 1))
+    beyond = samples.size // _TAIL
+    places = (0, beyond, samples.size - 1 - beyond, samples.size - 1)
+    if _is_short(samples.dtype):
+        upto = np.cumsum(_counts(samples))
+        first = np.iinfo(samples.dtype).min
+        least, low, high, most = (first + int(np.searchsorted(upto, place, side="right")) for place in places)
+    else:
+        ordered = np.partition(samples.ravel(), places)
+        least, low, high, most = (ordered[place].item() for place in places)
     near = (high - low) / 2 if high > low else np.inf
     black, white = (least if low - least <= near else low), (most if most - high <= near else high)
     if (samples.dtype.kind, samples.dtype.itemsize) == ("u", 2) and white - black >= _FULL / 2:
@@ -75,20 +81,49 @@ def find_window(samples: NDArray[Any]) -> GreyWindow:
 def to_grey(samples: NDArray[Any], window: GreyWindow) -> NDArray[np.uint8]:
     """The samples through a window, (h, w) uint8; all black where the window is empty (a flat picture).
 
-    Memory: the result and a block of 8 MB.
+    Memory: the result and a block of 8 MB. Cost: 3 ms a megapixel of 16 bits, by a table; 20 ms for others.
     """
     out = np.zeros(samples.shape, np.uint8)
-    width = window.white - window.black
-    if width <= 0:
+    if window.white <= window.black:
         return out
-    rows = max(1, _BLOCK // max(1, samples.shape[1]))
-    for top in range(0, samples.shape[0], rows):
-        block = samples[top : top + rows].astype(np.float64)
-        np.clip(block, window.black, window.white, out=block)
-        block -= (
-            window.black
-        )  # before it is scaled: exact for whole numbers, whatever was added to all of them
-        block *= 255
-        block /= width
-        out[top : top + rows] = np.floor(block + 0.5)
+    table = None
+    if _is_short(samples.dtype):
+        limits = np.iinfo(samples.dtype)
+        table = _through(np.arange(limits.min, limits.max + 1), window)
+    for rows in _blocks(samples):
+        block = samples[rows]
+        out[rows] = _through(block, window) if table is None else table[_places(block)]
     return out
+
+
+def _through(samples: NDArray[Any], window: GreyWindow) -> NDArray[np.uint8]:
+    shown = np.clip(samples.astype(np.float64), window.black, window.white)
+    shown -= window.black  # before it is scaled: exact for whole numbers, whatever was added to all of them
+    shown *= 255
+    shown /= window.white - window.black
+    return np.floor(shown + 0.5).astype(np.uint8)
+
+
+def _is_short(dtype: np.dtype[Any]) -> bool:
+    """Whether there are so few values that each can be counted."""
+    return dtype.kind in "ui" and dtype.itemsize <= 2
+
+
+def _blocks(samples: NDArray[Any]) -> Iterator[slice]:
+    """Rows of an array, some megabytes at a time."""
+    rows = max(1, _BLOCK // max(1, samples.shape[1]))
+    return (slice(top, top + rows) for top in range(0, samples.shape[0], rows))
+
+
+def _places(block: NDArray[Any]) -> NDArray[np.intp]:
+    """Places of short samples among all their values."""
+    return block.astype(np.intp) - np.iinfo(block.dtype).min
+
+
+def _counts(samples: NDArray[Any]) -> NDArray[np.int64]:
+    """How often each value of a short type occurs."""
+    limits = np.iinfo(samples.dtype)
+    counts = np.zeros(limits.max - limits.min + 1, np.int64)
+    for rows in _blocks(samples):
+        counts += np.bincount(_places(samples[rows]).ravel(), minlength=len(counts))
+    return counts

@@ -130,3 +130,18 @@ def test_windows_in_words() -> None:
             ReadConfig(window=wrong)
     for right in ("pixels", "file", "40/400", "-600/1500.5", "+1/0.5"):
         assert ReadConfig(window=right).window == right
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int8", "uint16", "int16", ">i2", ">u2"])
+def test_counting_gives_what_sorting_gives(kind: str) -> None:
+    rng = np.random.Generator(np.random.PCG64(3))
+    limits = np.iinfo(kind)
+    for size, spread in (((7, 5), 1.0), ((40, 60), 0.01), ((90, 31), 0.4)):
+        high = max(limits.min + 2, int(limits.max * spread))
+        short = rng.integers(limits.min, high, size, endpoint=True).astype(kind)
+        short.flat[0] = limits.max  # a hot pixel
+        window = find_window(short)
+        if short.dtype.itemsize == 1 or short.dtype.kind == "i":  # unsigned 16 bits may take their full range
+            assert window == find_window(short.astype(np.int32))
+        for chosen in (window, GreyWindow(-3.5, 77.25)):
+            np.testing.assert_array_equal(to_grey(short, chosen), to_grey(short.astype(np.int32), chosen))
