@@ -22,7 +22,8 @@ from onceseen.core.layout import RunLayout
 from onceseen.core.records import Verdict
 from onceseen.core.schemas import OK
 from onceseen.fingerprint import hamming_distance
-from onceseen.jobs.decisions import DecisionRows, read_decisions
+from onceseen.jobs.decisions import stored_decisions
+from onceseen.jobs.takedowns import read_takedowns
 from onceseen.stats.lookup import (
     PairRow,
     RunRecord,
@@ -93,7 +94,7 @@ def explain_pair(layout: RunLayout, sample_id_a: str, sample_id_b: str) -> str:
         lines.append(f"  verdict of {name}   {row.verdict}{under}")
     same = verdicts[first].group_id == verdicts[second].group_id
     lines.append(f"  same group     {'yes' if same else 'no'}")
-    word = _stored_decisions(layout).pair(first, second)
+    word = stored_decisions(layout).pair(first, second)
     lines += [f"  a person's word {word}: it stands above every score"] if word else []
     pair = find_pairs(layout, {(first, second)}).get((first, second))
     if pair is not None:
@@ -152,13 +153,9 @@ def _nearest(layout: RunLayout, run: RunRecord, sample_id: str) -> list[str]:
     return difflib.get_close_matches(sample_id, sorted(ids, key=name_order), n=3, cutoff=0.4)
 
 
-def _stored_decisions(layout: RunLayout) -> DecisionRows:
-    return read_decisions(layout.decisions()) if exists(layout.decisions()) else DecisionRows()
-
-
 def _decisions_on(layout: RunLayout, sample_id: str) -> list[str]:
     """What a person said of a sample, alone or with another."""
-    rows = _stored_decisions(layout)
+    rows = stored_decisions(layout)
     said = [word for named, word in rows.samples if named == sample_id]
     return said + [
         f"{word} as {b if a == sample_id else a}".replace("different as", "different from")
@@ -185,6 +182,9 @@ def _picture_lines(features: dict[str, Any]) -> list[str]:
 
 def _dropped_lines(layout: RunLayout, run: RunRecord, row: VerdictRow, own: dict[str, Any]) -> list[str]:
     if row.group_id == row.sample_id:
+        taken = [t for t in read_takedowns(layout) if t.sample_id == row.sample_id]
+        if taken:
+            return [f"  dropped        taken down on {taken[0].date}: {_line(taken[0].why)}"]
         return ["  dropped        by a person's decision; no picture stands for it"]
     head = row.representative_id
     lines = [

@@ -10,6 +10,8 @@ from tests.unit.stats.small_run import Planted, SmallRun, dropped, failed, jpeg,
 
 from onceseen.cli.takedown import describe
 from onceseen.core.layout import RunLayout
+from onceseen.core.records import Verdict
+from onceseen.explain import explain_sample
 from onceseen.jobs.decisions import DecisionRows, read_decisions, with_takedowns, write_decisions
 from onceseen.jobs.takedowns import Takedown, add_takedowns, read_takedowns
 from onceseen.stats.lookup import read_run
@@ -148,6 +150,12 @@ def test_takedowns_stand_above_decisions_and_tolerate_what_is_gone(layout: RunLa
     again = with_takedowns(stored, ["gone/x", "t/a"])
     assert again.digest == rows.digest, "the run's own decisions file is as good as the one that was given"
     decide_again(layout, read_run(layout), ["t/a", "gone/x"], rows)
+
+
+def test_explain_says_when_and_why(tmp_path: Path) -> None:
+    layout = SmallRun(tmp_path, [Planted("t/gone", A, verdict=Verdict.DROP, kind="decision")]).write()
+    add_takedowns(layout, [_row("t/gone")])
+    assert 'taken down on 2026-01-31: asked, by "A" and B' in explain_sample(layout, "t/gone")
 
 
 def _row(sample_id: str, date: str = "2026-01-31") -> Takedown:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from onceseen.core.features import read_features
-from onceseen.core.files import read_bytes, remove_files, write_bytes
+from onceseen.core.files import exists, read_bytes, remove_files, write_bytes
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard, Verdict, node_id
 from onceseen.neighbors.packing import Records
@@ -132,6 +132,15 @@ def with_takedowns(rows: DecisionRows, sample_ids: Iterable[str]) -> DecisionRow
 def _say(known: dict[_Subject, str], subject: _Subject, word: str, where: str) -> None:
     if known.setdefault(subject, word) != word:
         raise ValueError(f"{where}: {subject} is said to be both {known[subject]} and {word}")
+
+
+def stored_decisions(layout: RunLayout) -> DecisionRows:
+    """The decisions that a run's verdicts follow, as `write_decisions` left them.
+
+    Raises:
+        ValueError: As `read_decisions` does.
+    """
+    return read_decisions(layout.decisions()) if exists(layout.decisions()) else DecisionRows()
 
 
 def check_decisions(rows: DecisionRows, layout: RunLayout, shards: Sequence[Shard]) -> None:

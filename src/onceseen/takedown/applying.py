@@ -27,7 +27,7 @@ from onceseen.core.files import (
 )
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard, ShardKind, Verdict
-from onceseen.jobs.decisions import with_takedowns, write_decisions
+from onceseen.jobs.decisions import stored_decisions, with_takedowns, write_decisions
 from onceseen.jobs.finish import write_statistics
 from onceseen.jobs.lock import run_lock
 from onceseen.jobs.rewrite_job import rewrite_one
@@ -35,7 +35,7 @@ from onceseen.jobs.state import DONE, Fingerprints, RunState, fingerprints
 from onceseen.jobs.takedowns import Takedown, add_takedowns, read_takedowns
 from onceseen.stats import ReconciliationError
 from onceseen.stats.lookup import RunRecord, find_verdicts, read_run, require_verdicts
-from onceseen.takedown.copies import Copy, stored_decisions
+from onceseen.takedown.copies import Copy
 from onceseen.takedown.deciding import decide_again
 
 _log = logging.getLogger(__name__)

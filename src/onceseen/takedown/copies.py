@@ -21,7 +21,7 @@ from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard, ShardKind, Verdict
 from onceseen.core.schemas import OK
 from onceseen.detect import Match
-from onceseen.jobs.decisions import DecisionRows, read_decisions
+from onceseen.jobs.decisions import DecisionRows, stored_decisions
 from onceseen.stats.lookup import (
     PairRow,
     RunRecord,
@@ -149,11 +149,6 @@ def find_copies(
         search.row(layout, sample_id, component=component) for sample_id in sorted(members, key=name_order)
     ]
     return Copies(tuple(sorted(rows, key=lambda row: not row.taken)))
-
-
-def stored_decisions(layout: RunLayout) -> DecisionRows:
-    """A person's words that the run's verdicts follow."""
-    return read_decisions(layout.decisions()) if exists(layout.decisions()) else DecisionRows()
 
 
 def component_rows(layout: RunLayout, run: RunRecord, components: Iterable[str]) -> dict[str, VerdictRow]:
