@@ -1,4 +1,4 @@
-"""Rules that every graph keeps, on the graphs of a real run: all that `onceseen dedup` starts, as the runner gets them.
+"""Rules that every graph keeps, on the graphs of real runs: all that `dedup` and `scan` start, as the runner gets them.
 
 A run over two small shards is watched where pipelines reach the runner, so no graph is forgotten; the first test makes
 sure that every transform of the jobs was in one. What crosses a border between stages is looked at while it does.
@@ -35,10 +35,13 @@ from onceseen.core.layout import RunLayout
 from onceseen.core.metrics import NAMESPACE
 from onceseen.core.records import Shard, ShardKind
 from onceseen.jobs import shuffles
+from onceseen.jobs.append import append_config
 from onceseen.jobs.checks import check_workers
 from onceseen.jobs.dedup import DedupRequest, run_dedup
 from onceseen.jobs.match import verification
 from onceseen.jobs.runner import Runner
+from onceseen.jobs.scan.reference import open_reference, scan_config
+from onceseen.jobs.scan.run import ScanRequest, run_scan
 from onceseen.jobs.shuffles import ELEMENT_LIMIT, SIZES, Gather, MeasureFn, Spread
 from onceseen.shards import list_shards
 
@@ -54,6 +57,7 @@ SMALL_GROUPINGS = {
     "LabelComponents": "(0, shard number), one a shard",
     "MeasureRecall": "eight numbers a shard",
     "ClusterDuplicates": "a shard description each, and what is measured as match/verdicts",
+    "WriteFindings": "a shard description each, and what is measured as scan/asked and scan/answers",
     "WritePairs": "a shard description each, and what is measured as match/ballots and match/votes",
 }
 """Transforms that group beside `Gather` and `Spread`, and what crosses there."""
@@ -154,10 +158,30 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Watched:
         patch.setattr(FnApiRunner, "run_pipeline", watch)
         patch.setattr(MeasureFn, "process", look)
         done = run_dedup(DedupRequest((str(source),), str(root / "run"), _config(), quiet=True))
+        _against_it(root, pictures)
         shards = list_shards([str(source)], _config().read)
         check_workers(RunLayout(str(root / "run")), shards, Runner(RunnerConfig(workers=2)))
     assert done.summary["dropped"] >= 12
     return Watched(pictures, root / "run", graphs, crossed)
+
+
+def _against_it(root: Path, pictures: list[bytes]) -> None:
+    """What is done against the finished run: a scan by either policy, and a crawl that is appended."""
+    reference = open_reference(str(root / "run"))
+    some = _write_tars(root / "queries", pictures[:6])
+    for policy in ("flag", "decontaminate"):
+        config = scan_config(reference, None, ["cells.passes=2"], policy)
+        request = ScanRequest((str(some),), reference, str(root / policy), config, apply=True, quiet=True)
+        assert run_scan(request).summary["duplicate"] == 6
+    appended = DedupRequest(
+        (str(some),),
+        str(root / "appended"),
+        append_config(reference, None, []),
+        quiet=True,
+        append_to=reference,
+        prefix="new",
+    )
+    assert run_dedup(appended).summary["dropped"] >= 18
 
 
 def _own_transforms() -> set[type]:
