@@ -118,8 +118,8 @@ def test_alone_and_unknown(layout: RunLayout) -> None:
 
 def test_the_table_says_what_goes_and_what_stays(layout: RunLayout) -> None:
     text = describe(layout, _found(layout, "t/a"))
-    assert "6 samples show the picture" in text
-    assert "3 other pictures of the same component, which are left" in text
+    assert "6 samples of the picture" in text
+    assert "3 other pictures in its component, left alone" in text
     assert text.index("t/collage") < text.index("3 other pictures") < text.index("t/tile2")
     assert "no copy of it was found" in describe(layout, Copies(()))
 

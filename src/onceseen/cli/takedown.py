@@ -104,17 +104,20 @@ def run(args: argparse.Namespace) -> int:
 
 def describe(layout: RunLayout, found: Copies) -> str:
     """The tables as text."""
+    from onceseen.stats.report.figures import plural
+
     if not found.rows:
         return f"{layout.root}: no copy of it was found"
     written = sum(bool(row.written) for row in found.taken)
     lines = [
-        f"{layout.root}: {len(found.taken)} samples show the picture, {written} of them in {layout.shards_dir()}",
+        f"{layout.root}: {plural(len(found.taken), 'sample')} of the picture, {written} of them in "
+        + layout.shards_dir(),
         *_table(found.taken),
     ]
     if found.apart:
         lines += [
             "",
-            f"{len(found.apart)} other pictures of the same component, which are left (--component takes them too):",
+            f"{plural(len(found.apart), 'other picture')} in its component, left alone (--component takes them too):",
             *_table(found.apart),
         ]
     return "\n".join(lines)
@@ -135,7 +138,7 @@ def _table(rows: Sequence[Copy]) -> list[str]:
 
 
 def _write(path: str, found: Copies) -> None:
-    from onceseen.core.files import plain_path, write_bytes
+    from onceseen.core.files import absolute, plain_path, write_bytes
     from onceseen.takedown import Copy
 
     rows = [asdict(row) | {"relation": str(row.relation)} for row in found.rows]
@@ -147,15 +150,16 @@ def _write(path: str, found: Copies) -> None:
         out.writeheader()
         out.writerows(rows)
         data = text.getvalue()
-    write_bytes(plain_path(path), data.encode())
+    write_bytes(absolute(plain_path(path)), data.encode())
 
 
 def _apply(layout: RunLayout, found: Copies, day: str, why: str) -> None:
+    from onceseen.stats.report.figures import plural
     from onceseen.takedown import apply_takedown
 
     result = apply_takedown(layout, found.taken, date=day, why=why)
-    print(f"taken down: {result.added} samples, {result.ledger} in {layout.takedowns()} in all")
-    print(f"written again: {len(result.rewritten)} shards")
+    print(f"taken down: {plural(result.added, 'sample')}, {result.ledger} in {layout.takedowns()} in all")
+    print(f"written again: {plural(len(result.rewritten), 'shard')}")
     if result.returned:
         some = ", ".join(result.returned[:3])
         print(
@@ -164,6 +168,6 @@ def _apply(layout: RunLayout, found: Copies, day: str, why: str) -> None:
         )
     paths = {row.source for row in found.taken}
     print(
-        f"SRC still holds them, in {len(paths)} files; {layout.takedowns()} lists what to delete there, with the "
-        "file of each. Trained models and copies of RUN/shards elsewhere are not changed either"
+        f"SRC still holds them, in {plural(len(paths), 'file')}; {layout.takedowns()} lists what to delete there, with "
+        "the file of each. Trained models and copies of RUN/shards elsewhere are not changed either"
     )
