@@ -79,7 +79,7 @@ class PdqBands:
     def open(cls, directory: str, config: BandsConfig) -> PdqBands:
         """Maps the four files."""
         pdq, samples, order, starts = (
-            mapped(join(directory, f"{name}.npy"))
+            mapped(join(directory, f"{name}.npy"), here_and_there=True)
             for name in ("pdq", "pdq_sample", "bands_order", "bands_start")
         )
         return cls(pdq, samples, order, starts, band_positions(config), config)

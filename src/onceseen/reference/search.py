@@ -48,8 +48,8 @@ class Index:
             cells: The run's coarse cells; None where embeddings are not searched.
         """
         self.samples = Samples.open(directory)
-        self._exact = mapped(join(directory, "exact.npy"))
-        self._regions = mapped(join(directory, "regions.npy"))
+        self._exact = mapped(join(directory, "exact.npy"), here_and_there=True)
+        self._regions = mapped(join(directory, "regions.npy"), here_and_there=True)
         self._bands = PdqBands.open(directory, config.bands) if config.bands.enabled else None
         self._cells = FineCells.open(directory, cells, config.cells) if cells is not None else None
         self._min_quality = config.fingerprint.min_pdq_quality
@@ -100,10 +100,11 @@ class Index:
         best: dict[int, float] = {}
         for vector in query.vectors:
             unit = vector / max(float(np.linalg.norm(vector)), 1e-12)
-            for region in cells.nearest(unit, probes, count).tolist():
-                stored = self._regions["embedding"][region].astype(np.float64)
-                cosine = round(float(stored @ vector.astype(np.float64)), 6)
-                sample = int(self._regions["sample"][region])
+            regions = cells.nearest(unit, probes, count)
+            stored = self._regions["embedding"][regions].astype(np.float64)
+            cosines = np.round(stored @ vector.astype(np.float64), 6)
+            samples = self._regions["sample"][regions]
+            for sample, cosine in zip(samples.tolist(), cosines.tolist(), strict=True):
                 best[sample] = max(best.get(sample, -1.0), cosine)
         near = [sample for sample, cosine in best.items() if cosine >= self._min_cosine]
         return sorted(near, key=lambda sample: (-best[sample], sample))[:count]
