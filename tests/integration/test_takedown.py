@@ -237,6 +237,12 @@ def test_refusals(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     (moved / "run.json").write_text(json.dumps(record))
     assert _takedown(moved, "--sample", _largest_group(run), "--apply") == 2
     assert "extract in another way" in capsys.readouterr().err
+    record = json.loads((run / "run.json").read_text())
+    record["config"]["keep"]["max_copies"] = 2
+    (moved / "run.json").write_text(json.dumps(record))
+    assert _takedown(moved, "--sample", _largest_group(run), "--apply") == 2
+    assert "cannot be decided again" in capsys.readouterr().err
+    assert not (moved / "takedowns.csv").exists()
     (run / "takedowns.csv").write_text("torn")
     assert _takedown(run, "--sample", _largest_group(run), "--apply") == 2
     assert "takedowns.csv is damaged" in capsys.readouterr().err

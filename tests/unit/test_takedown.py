@@ -12,7 +12,14 @@ from onceseen.cli.takedown import describe
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Verdict
 from onceseen.explain import explain_sample
-from onceseen.jobs.decisions import DecisionRows, read_decisions, with_takedowns, write_decisions
+from onceseen.jobs.decisions import (
+    DecisionRows,
+    merge_decisions,
+    read_decisions,
+    stored_decisions,
+    with_takedowns,
+    write_decisions,
+)
 from onceseen.jobs.takedowns import Takedown, add_takedowns, read_takedowns
 from onceseen.stats.lookup import read_run
 from onceseen.takedown import Copies, Copy, Relation, find_copies
@@ -145,10 +152,14 @@ def test_takedowns_stand_above_decisions_and_tolerate_what_is_gone(layout: RunLa
     assert rows.takedowns == ("gone/x", "t/a")
     assert with_takedowns(said, []) is said
     write_decisions(rows, layout)
-    stored = read_decisions(layout.decisions())
-    assert dict(stored.samples) == {"t/c": "drop", "t/a": "drop", "gone/x": "drop"}
+    stored = stored_decisions(layout)
+    assert (stored.samples, stored.pairs) == (rows.samples, rows.pairs)
     again = with_takedowns(stored, ["gone/x", "t/a"])
     assert again.digest == rows.digest, "the run's own decisions file is as good as the one that was given"
+    assert with_takedowns(again, ["t/b"]).takedowns == ("gone/x", "t/a", "t/b")
+    assert merge_decisions(DecisionRows(), again) == again
+    write_decisions(with_takedowns(DecisionRows(), ["t/a"]), layout)
+    assert not Path(layout.decisions()).exists(), "the ledger alone says it"
     decide_again(layout, read_run(layout), ["t/a", "gone/x"], rows)
 
 

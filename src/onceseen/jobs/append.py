@@ -15,12 +15,13 @@ from dataclasses import replace
 
 from onceseen.core.config import PipelineConfig, ReadConfig
 from onceseen.core.config_io import config_to_mapping, load_config
-from onceseen.core.files import exists, relative_to
+from onceseen.core.files import relative_to
 from onceseen.core.ids import name_order
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard
-from onceseen.jobs.decisions import DecisionRows, merge_decisions, read_decisions
+from onceseen.jobs.decisions import DecisionRows, merge_decisions, stored_decisions, with_takedowns
 from onceseen.jobs.scan.reference import ReferenceRun
+from onceseen.jobs.takedowns import read_takedowns
 from onceseen.shards import list_shards
 
 OLD = "old"
@@ -84,13 +85,13 @@ def newer_shards(reference: ReferenceRun, shards: Sequence[Shard], prefix: str) 
 
 
 def both_decisions(reference: ReferenceRun, rows: DecisionRows) -> DecisionRows:
-    """The older run's decisions, which its verdicts follow, and those given now.
+    """The older run's decisions and takedowns, which its verdicts follow, and those given now.
 
     Raises:
         ValueError: If they contradict each other.
     """
-    path = reference.layout.decisions()
-    return merge_decisions(read_decisions(path), rows) if exists(path) else rows
+    merged = merge_decisions(stored_decisions(reference.layout), rows)
+    return with_takedowns(merged, (row.sample_id for row in read_takedowns(reference.layout)))
 
 
 def check_new_decisions(reference: ReferenceRun, rows: DecisionRows) -> None:

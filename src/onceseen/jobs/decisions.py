@@ -109,7 +109,7 @@ def merge_decisions(first: DecisionRows, second: DecisionRows) -> DecisionRows:
             _say(pairs, (a, b), word, "the decisions of both runs")
         for sample, word in rows.samples:
             _say(samples, sample, word, "the decisions of both runs")
-    return _rows(pairs, samples)
+    return with_takedowns(_rows(pairs, samples), (*first.takedowns, *second.takedowns))
 
 
 def _rows(pairs: Mapping[tuple[str, str], str], samples: Mapping[str, str]) -> DecisionRows:
@@ -121,7 +121,7 @@ def _rows(pairs: Mapping[tuple[str, str], str], samples: Mapping[str, str]) -> D
 
 def with_takedowns(rows: DecisionRows, sample_ids: Iterable[str]) -> DecisionRows:
     """Decisions with samples taken down, which stand above a person's `keep`; the same without any."""
-    taken = tuple(sorted(set(sample_ids)))
+    taken = tuple(sorted({*rows.takedowns, *sample_ids}))
     if not taken:
         return rows
     samples = tuple((i, word) for i, word in rows.samples if i not in set(taken))
@@ -153,16 +153,18 @@ def check_decisions(rows: DecisionRows, layout: RunLayout, shards: Sequence[Shar
 
 
 def write_decisions(rows: DecisionRows, layout: RunLayout) -> None:
-    """Leaves RUN/decisions.csv, so that a run says itself whose word its verdicts follow; none without decisions."""
+    """Leaves RUN/decisions.csv, so that a run says itself whose word its verdicts follow; none without decisions.
+
+    What was taken down is in RUN/takedowns.csv alone.
+    """
     path = layout.decisions()
-    if not rows.digest:
+    if not (rows.pairs or rows.samples):
         remove_files([path])
         return
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\n")
     out.writerow(("sample_id_a", "sample_id_b", "decision"))
     out.writerows([*rows.pairs, *((i, "", word) for i, word in rows.samples)])
-    out.writerows((i, "", str(Verdict.DROP)) for i in rows.takedowns)
     write_bytes(path, text.getvalue().encode())
 
 

@@ -27,7 +27,7 @@ from onceseen.core.files import (
 )
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard, ShardKind, Verdict
-from onceseen.jobs.decisions import stored_decisions, with_takedowns, write_decisions
+from onceseen.jobs.decisions import DecisionRows, stored_decisions, with_takedowns, write_decisions
 from onceseen.jobs.finish import write_statistics
 from onceseen.jobs.lock import run_lock
 from onceseen.jobs.rewrite_job import rewrite_one
@@ -90,7 +90,11 @@ def apply_takedown(layout: RunLayout, taken: Sequence[Copy], *, date: str, why: 
                 "on it with the version that made it, or again"
             )
         known = read_takedowns(layout)
-        names = {row.sample_id for row in known} | {copy.sample_id for copy in taken}
+        before = {row.sample_id for row in known}
+        _check_reproduced(
+            layout, run, [c.sample_id for c in taken if c.sample_id not in before], before, stored
+        )
+        names = before | {copy.sample_id for copy in taken}
         rows = with_takedowns(stored, names)
         changed = decide_again(layout, run, rows.takedowns, rows)
         if state.job("rewrite")[0] == DONE:
@@ -134,6 +138,19 @@ def _check(layout: RunLayout, run: RunRecord, taken: Sequence[Copy]) -> None:
                 f"{copy.sample_id} could not be read, so nothing is known of it and it cannot be taken down by itself; "
                 "read.on_failure: drop leaves all such samples out"
             )
+
+
+def _check_reproduced(
+    layout: RunLayout, run: RunRecord, new: Sequence[str], known: Iterable[str], stored: DecisionRows
+) -> None:
+    """Makes sure that verdicts can be decided again at all: with no new word, the run's own must come out."""
+    different = decide_again(layout, run, new, with_takedowns(stored, known)) if new else {}
+    if different:
+        raise ValueError(
+            f"{layout.root}: the verdicts of shard {min(different)} are not what its pairs come to, so they cannot be "
+            "decided again. It is of another version or of keep.prefer: old, or a takedown was killed: give that one "
+            "again first; else run `onceseen dedup --decisions ... --redo match` with a drop for each sample"
+        )
 
 
 def _check_sources(shards: Iterable[Shard]) -> None:
