@@ -16,6 +16,7 @@ import apache_beam as beam
 import pytest
 
 from integration.runs import summary
+from onceseen.cli import main
 from onceseen.core.config import RunnerConfig
 from onceseen.jobs.outcome import outcome
 from onceseen.jobs.runner import JobError, Runner, with_flags
@@ -48,6 +49,18 @@ def test_spark_gives_the_bytes_of_the_in_process_runner(
     assert run_tiny(demo, run, *local) == 0
     assert summary(run)["dropped"] > 10
     assert outcome(str(run)) == outcome(str(in_process))
+
+
+def test_a_scan_on_spark_finds_what_one_in_process_finds(
+    local: list[str], demo: Path, in_process: Path, tmp_path: Path
+) -> None:
+    query = str(demo / "shards" / "00001.tar")
+    for place, flags in (("here", []), ("spark", local)):
+        arguments = ["scan", query, "--reference", str(in_process), "--output", str(tmp_path / place)]
+        assert main([*arguments, "--quiet", "--set", "scan.looks=1", *flags]) == 0
+    for name in ("flagged.parquet", "summary.json", "delete_list.csv"):
+        assert (tmp_path / "spark" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
+    assert '"clear": 0' in (tmp_path / "here" / "summary.json").read_text()
 
 
 def test_an_error_in_a_worker_is_told_in_one_line_and_not_tried_again(

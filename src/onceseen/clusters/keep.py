@@ -1,7 +1,7 @@
 """The keep order: which picture of a component is best.
 
-Best first means, where a crawl is appended to an older one, that every old picture comes before every new one; then, in
-this order:
+Best first means, where crawls were appended to each other, that all pictures of an older one come before those of a
+newer one; then, in this order:
 
 1. containment: the least foreign content (borders, overlays, interface) and the least missing content (not a crop of
    another), as measured by the verified alignments with the other pictures, averaged over them, so that one bad pair
@@ -39,7 +39,7 @@ class Candidate:
         sharpness: Effective resolution, in pixels along the diagonal.
         bytes_per_pixel: Encoded bytes a pixel.
         preference: Value of `keep.prefer`, empty if there is none.
-        old: Whether it is of the older crawl, whose choice stands.
+        crawl: Which crawl it is of, the oldest being 0: what an older one has chosen stands.
     """
 
     node: int
@@ -49,10 +49,10 @@ class Candidate:
     sharpness: float
     bytes_per_pixel: float
     preference: str = ""
-    old: bool = False
+    crawl: int = 0
 
 
-OrderKey = tuple[bool, int, int, float, tuple[int, float, bytes], bytes]
+OrderKey = tuple[int, int, int, float, tuple[int, float, bytes], bytes]
 
 
 def order_key(candidate: Candidate, *, small_first: bool = False, smallest: bool = False) -> OrderKey:
@@ -64,7 +64,7 @@ def order_key(candidate: Candidate, *, small_first: bool = False, smallest: bool
         smallest: Whether fewer bytes per pixel are better: so among files of equal pixels.
     """
     return (
-        not candidate.old,
+        candidate.crawl,
         math.floor(candidate.flaw / CONTAINMENT_STEP + 0.5),
         -_log_step(candidate.sharpness),
         round(candidate.bytes_per_pixel, 6) * (1 if smallest else -1),

@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from onceseen.core.records import Crawls, crawl_of
+
 
 @dataclass(frozen=True, slots=True)
 class Edge:
@@ -50,7 +52,7 @@ class Group:
 
 
 def choose_groups(
-    order: Sequence[int], edges: Sequence[Edge], pinned: frozenset[int] = frozenset(), old: int = 0
+    order: Sequence[int], edges: Sequence[Edge], pinned: frozenset[int] = frozenset(), crawls: Crawls = ()
 ) -> list[Group]:
     """Splits one component into groups of direct evidence.
 
@@ -58,7 +60,7 @@ def choose_groups(
         order: Class heads of the component, best first, each once.
         edges: Verified edges among them.
         pinned: Classes that a person said to keep: they are representatives whatever is near them.
-        old: Heads below this node are of an older crawl, whose groups stand: they choose before any other.
+        crawls: Groups of an older crawl stand: its heads choose before any newer one.
 
     Returns:
         Groups in the order in which their representatives were chosen. O(classes + edges).
@@ -71,7 +73,7 @@ def choose_groups(
             beside[edge.b].append((edge.a, edge))
     free = dict.fromkeys(order)
     groups: list[Group] = []
-    for head in sorted(order, key=lambda h: (h >= old, h not in pinned)):
+    for head in sorted(order, key=lambda h: (crawl_of(h, crawls), h not in pinned)):
         if head not in free:
             continue
         del free[head]

@@ -10,7 +10,7 @@ from onceseen.clusters.keep import Candidate, group_weight, order_key
 from onceseen.clusters.representatives import Edge, Group, choose_groups
 from onceseen.core.config import KeepConfig
 from onceseen.core.ids import name_order
-from onceseen.core.records import PairKind, Verdict
+from onceseen.core.records import Crawls, PairKind, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def component_verdicts(
     equal_bytes: Mapping[int, bool],
     keep: KeepConfig,
     decisions: Mapping[int, Verdict] | None = None,
-    old: int = 0,
+    crawls: Crawls = (),
 ) -> list[SampleVerdict]:
     """Decides one component.
 
@@ -49,7 +49,7 @@ def component_verdicts(
         equal_bytes: For members that are not heads: whether their bytes equal their head's.
         keep: Copies to keep, preferred field, alpha.
         decisions: A person's word on single samples, by node: KEEP or DROP.
-        old: As in `choose_groups`.
+        crawls: As in `choose_groups`.
 
     Returns:
         One verdict a member, by node.
@@ -62,7 +62,7 @@ def component_verdicts(
     pinned = frozenset(m.head for m in members if decided.get(m.node) == Verdict.KEEP)
     out = [_decided_drop(m, component) for m in refused]
     present = [e for e in edges if e.a in classes and e.b in classes]
-    for group in choose_groups(list(classes), present, pinned, old):
+    for group in choose_groups(list(classes), present, pinned, crawls):
         out.extend(_GroupJudge(group, classes, names, equal_bytes, keep, decided, component).verdicts())
     return sorted(out, key=lambda v: v.node)
 

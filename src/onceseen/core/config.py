@@ -300,8 +300,8 @@ class KeepConfig:
     Attributes:
         max_copies: The best so many samples of a group are kept.
         prefer: A field of `read.meta_columns` that decides before sample_id; empty: none. A leading `-` prefers
-            small values. `old`: pictures of the first SRC come before all others, and keep among themselves what they
-            would have kept without the others.
+            small values. `old`: pictures of an earlier SRC come before those of a later one, and keep among
+            themselves what they would have kept without those.
         alpha: A group's kept rows weigh copies^(1 - alpha) in all: 1 counts each picture once, 0 as often as
             it occurred.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -109,6 +110,15 @@ class ImageSample:
 def node_id(shard_number: int, row: int) -> int:
     """The 64-bit integer that stands for a sample inside shuffles: shard number << 32 | row."""
     return (shard_number << ROW_BITS) | row
+
+
+Crawls = tuple[int, ...]
+"""First node of each later crawl of a run, ascending; empty for a run over one crawl."""
+
+
+def crawl_of(node: int, crawls: Crawls) -> int:
+    """Which crawl a node is of, the oldest being 0."""
+    return bisect_right(crawls, node)
 
 
 def node_shard(node: Nodes) -> Nodes:

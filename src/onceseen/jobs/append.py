@@ -25,7 +25,7 @@ from onceseen.jobs.takedowns import read_takedowns
 from onceseen.shards import list_shards
 
 OLD = "old"
-"""The value of `keep.prefer` by which every picture of the first SRC comes before those of the others."""
+"""The value of `keep.prefer` by which pictures of an earlier SRC come before those of a later one."""
 
 
 def append_config(reference: ReferenceRun, path: str | None, overrides: Sequence[str]) -> PipelineConfig:
@@ -114,18 +114,22 @@ def check_new_decisions(reference: ReferenceRun, rows: DecisionRows) -> None:
             )
 
 
-def old_first(shards: Sequence[Shard], sources: Sequence[str], read: ReadConfig) -> tuple[list[Shard], int]:
-    """Shards with those of the first SRC first, for `keep.prefer: old`.
+def older_first(
+    shards: Sequence[Shard], sources: Sequence[str], read: ReadConfig
+) -> tuple[list[Shard], tuple[int, ...]]:
+    """Shards in the order of their SRC, for `keep.prefer: old`.
 
     Returns:
-        The shards, numbered, and how many of them are old.
+        The shards, numbered, and the first number of each SRC but the first.
 
     Raises:
         ValueError: If there is one SRC alone.
     """
     if len(sources) < 2:
-        raise ValueError("keep.prefer is 'old', which is the first of several SRC; one was given")
-    paths = {s.path for s in list_shards(sources[:1], read)}
-    ordered = sorted(shards, key=lambda s: (s.path not in paths, name_order(s.name)))
-    old = sum(s.path in paths for s in ordered)
-    return [replace(s, number=number) for number, s in enumerate(ordered)], old
+        raise ValueError(
+            "keep.prefer is 'old', the first of several SRC; expected two SRC or more, oldest first"
+        )
+    crawl = {s.path: number for number, source in enumerate(sources) for s in list_shards([source], read)}
+    ordered = sorted(shards, key=lambda s: (crawl[s.path], name_order(s.name)))
+    starts = [n for n in range(1, len(ordered)) if crawl[ordered[n].path] != crawl[ordered[n - 1].path]]
+    return [replace(s, number=number) for number, s in enumerate(ordered)], tuple(starts)

@@ -31,7 +31,7 @@ from onceseen.jobs.append import (
     both_decisions,
     check_new_decisions,
     newer_shards,
-    old_first,
+    older_first,
     older_shards,
 )
 from onceseen.jobs.checks import (
@@ -152,18 +152,19 @@ def run_dedup(request: DedupRequest) -> DedupResult:
     if runner.is_local:
         check_device(config.embed)
     shards = list_shards(request.sources, config.read)
-    older, old = request.append_to, 0
+    older = request.append_to
+    crawls: tuple[int, ...] = ()
     if older is not None:
         check_comparable(older, config, model.to_json() if model else None)
         check_new_decisions(older, decisions)
         decisions = both_decisions(older, decisions)
         shards = newer_shards(older, shards, request.prefix)
     elif config.keep.prefer == OLD:
-        shards, old = old_first(shards, request.sources, config.read)
+        shards, crawls = older_first(shards, request.sources, config.read)
     check_places(layout, request.sources, shards)
     check_writable(layout)
     with run_lock(layout):
-        job = _Dedup(request, layout, shards, model.to_json() if model else None, decisions, old)
+        job = _Dedup(request, layout, shards, model.to_json() if model else None, decisions, crawls)
         return job.run()
 
 
@@ -201,7 +202,7 @@ class _Dedup:
     shards: Sequence[Shard]
     model: Mapping[str, Any] | None
     decisions: DecisionRows
-    old: int = 0
+    crawls: tuple[int, ...] = ()
     runner: Runner = field(init=False)
     prints: Fingerprints = field(init=False)
     jobs: ShardJobs = field(init=False)
@@ -213,7 +214,7 @@ class _Dedup:
         older = self.request.append_to
         if older is not None:
             self.prints = append_fingerprints(self.prints, older.match)
-            self.old = older.next_number
+            self.crawls = (*older.crawls, older.next_number)
 
     @property
     def every(self) -> list[Shard]:
@@ -258,6 +259,7 @@ class _Dedup:
             remove_temporaries(self.layout.root)  # a killed run's half-written files
         if state is None:
             state = RunState.start(self.layout, self.every, self.request.config, self.model)
+            state.list_shards(self.every, self.crawls)
         elif state.job("extract")[1] != self.prints.extract:
             different = describe_difference(state, self.every, self.request.config, self.model)
             raise RunConflictError(
@@ -355,7 +357,8 @@ class _Dedup:
         state.mark("match", DONE, self.prints.match)
 
     def _match_job(self) -> MatchJob:
-        shards, older, old = self.every, self.request.append_to, node_id(self.old, 0)
+        shards, older = self.every, self.request.append_to
+        crawls = tuple(node_id(number, 0) for number in self.crawls)
         marks = (read_json(self.layout.of(s).extract_summary(s.name)) for s in shards)
         return MatchJob(
             self.layout,
@@ -364,8 +367,8 @@ class _Dedup:
             self.runner,
             self._say,
             sum(mark["regions"] for mark in marks),
-            Asked(old) if older else ALL_PAIRS,
-            old,
+            Asked(crawls[-1]) if older else ALL_PAIRS,
+            crawls,
             older.layout if older else None,
         )
 

@@ -235,9 +235,10 @@ class RunState:
         state.describe(config)
         return state
 
-    def list_shards(self, shards: Sequence[Shard]) -> None:
-        """Takes over an input listing: paths may have moved while the input is the same."""
+    def list_shards(self, shards: Sequence[Shard], crawls: Sequence[int] = ()) -> None:
+        """Takes over an input listing, since paths may have moved, and the first shard number of each later crawl."""
         self.content["shards"] = [shard_to_json(s) for s in shards]
+        self.content["crawls"] = list(crawls)
 
     def describe(self, config: PipelineConfig) -> None:
         """Takes over the resolved config and the versions in use."""

@@ -21,7 +21,7 @@ from onceseen.core.config import PipelineConfig
 from onceseen.core.features import read_features
 from onceseen.core.layout import RunLayout
 from onceseen.core.metrics import distribution
-from onceseen.core.records import Shard, node_row, node_shard
+from onceseen.core.records import Crawls, Shard, crawl_of, node_row, node_shard
 from onceseen.jobs.decisions import Decisions
 from onceseen.jobs.match.components import STEP as LABELS
 from onceseen.jobs.match.edges import EDGE, droppable_edges, flaws, shard_edges, star_rows
@@ -63,7 +63,7 @@ class ClusterPlan:
         decisions: A person's words.
         partitions: Partitions of components, decided in parallel.
         doubtful: Whether doubtful pairs joined the components, and are asked for.
-        old: Nodes below this one are of an older crawl, whose verdicts stand.
+        crawls: First nodes of later crawls; the verdicts of older ones stand.
     """
 
     layout: RunLayout
@@ -72,7 +72,7 @@ class ClusterPlan:
     decisions: Decisions
     partitions: int
     doubtful: bool = False
-    old: int = 0
+    crawls: Crawls = ()
 
 
 @dataclass(eq=False)
@@ -88,7 +88,7 @@ class ClusterDuplicates(beam.PTransform):
             spread
             | "Participants" >> beam.FlatMap(participants, self.plan)
             | "ByComponents" >> Gather("match/participants")
-            | "Decide" >> beam.FlatMap(decide, self.plan.config, self.plan.decisions, self.plan.old)
+            | "Decide" >> beam.FlatMap(decide, self.plan.config, self.plan.decisions, self.plan.crawls)
             | "Decided" >> Measure("match/verdicts")
         )
         numbered = spread | "Number" >> beam.Map(with_number)
@@ -148,13 +148,13 @@ def preferred_value(meta: str | None, wanted: str) -> str:
 
 
 def decide(
-    keyed: tuple[int, Iterable[Block]], config: PipelineConfig, decisions: Decisions, old: int = 0
+    keyed: tuple[int, Iterable[Block]], config: PipelineConfig, decisions: Decisions, crawls: Crawls = ()
 ) -> Iterator[tuple[int, list[tuple[object, ...]]]]:
     """Verdicts of one partition of components, by shard."""
     out: dict[int, list[tuple[object, ...]]] = defaultdict(list)
     for members, edges in components_of(keyed[1]):
         distribution("match/component_size").update(len(members))
-        for verdict in _decide_component(members, edges, config, decisions, old):
+        for verdict in _decide_component(members, edges, config, decisions, crawls):
             fields = dataclasses.astuple(verdict)
             # members of enumerations would travel pickled
             out[node_shard(verdict.node)].append(tuple(str(f) if isinstance(f, str) else f for f in fields))
@@ -181,20 +181,24 @@ def components_of(blocks: Iterable[Block]) -> Iterator[tuple[list[Participant], 
 
 
 def _decide_component(
-    members: Sequence[Participant], edges: Records, config: PipelineConfig, decisions: Decisions, old: int
+    members: Sequence[Participant],
+    edges: Records,
+    config: PipelineConfig,
+    decisions: Decisions,
+    crawls: Crawls,
 ) -> list[SampleVerdict]:
     """Verdicts of one component."""
     equal = {int(r["node"]): bool(r["equal"]) for r, _, _ in members}
     droppable = droppable_edges(edges, config.verify)
-    candidates = keep_candidates(members, edges, droppable, old)
-    return component_verdicts(candidates, droppable, equal, config.keep, decisions.samples, old)
+    candidates = keep_candidates(members, edges, droppable, crawls)
+    return component_verdicts(candidates, droppable, equal, config.keep, decisions.samples, crawls)
 
 
 def keep_candidates(
-    members: Sequence[Participant], records: Records, edges: Sequence[Edge], old: int
+    members: Sequence[Participant], records: Records, edges: Sequence[Edge], crawls: Crawls
 ) -> list[Candidate]:
     """Participants as the keep order knows them; a class's flaw is its head's."""
-    flaw = flaws(records, edges, old)
+    flaw = flaws(records, edges, crawls)
     return [
         Candidate(
             int(r["node"]),
@@ -204,7 +208,7 @@ def keep_candidates(
             float(r["sharpness"]),
             float(r["density"]),
             value,
-            int(r["node"]) < old,
+            crawl_of(int(r["node"]), crawls),
         )
         for r, sample, value in members
     ]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onceseen.clusters import Edge
 from onceseen.core.config import VerifyConfig
 from onceseen.core.layout import RunLayout
-from onceseen.core.records import PairKind, node_shard
+from onceseen.core.records import Crawls, PairKind, crawl_of, node_shard
 from onceseen.jobs.decisions import Decisions
 from onceseen.jobs.match.classes import STEP as STARS
 from onceseen.jobs.match.judged import read_judged
@@ -135,7 +135,7 @@ def droppable_edges(edges: Records, verify: VerifyConfig) -> list[Edge]:
     return out
 
 
-def flaws(records: Records, edges: Sequence[Edge], old: int = 0) -> dict[int, float]:
+def flaws(records: Records, edges: Sequence[Edge], crawls: Crawls = ()) -> dict[int, float]:
     """Mean flaw of each node over the edges by which one of the two may be dropped.
 
     A collage's edges allow no drop and do not count. The mean keeps one bad pair from deciding. Pictures of an older
@@ -144,7 +144,7 @@ def flaws(records: Records, edges: Sequence[Edge], old: int = 0) -> dict[int, fl
     Args:
         records: Array of `EDGE`.
         edges: The same, by `droppable_edges`.
-        old: Nodes below this one are of the older crawl.
+        crawls: What is newer than a picture does not count for it.
     """
     total: dict[int, float] = {}
     count: dict[int, int] = {}
@@ -155,7 +155,7 @@ def flaws(records: Records, edges: Sequence[Edge], old: int = 0) -> dict[int, fl
             (float(record[f"{name}_a"]), float(record[f"{name}_b"])) for name in ("coverage", "foreign")
         )
         for node, mine, other in ((edge.a, 0, 1), (edge.b, 1, 0)):
-            if node < old <= max(edge.a, edge.b):
+            if crawls and crawl_of(node, crawls) < crawl_of(max(edge.a, edge.b), crawls):
                 continue
             flaw = pair_flaw(covered[mine], covered[other], foreign[mine])
             total[node] = total.get(node, 0.0) + flaw

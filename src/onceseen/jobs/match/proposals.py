@@ -114,7 +114,7 @@ def _looks(members: Sequence[Participant], edges: Records, plan: ClusterPlan, *,
     if not len(doubtful):
         return np.empty(0, dtype=PAIR)
     known = droppable_edges(verified, plan.config.verify)
-    order = list(classes_best_first(keep_candidates(members, verified, known, plan.old), plan.config.keep))
+    order = list(classes_best_first(keep_candidates(members, verified, known, plan.crawls), plan.config.keep))
     pairs = list(zip(doubtful["a"].tolist(), doubtful["b"].tolist(), strict=True))
     asked = worth_a_look(order, known, pairs, patient=patient)
     return np.array(asked, dtype=PAIR)
@@ -123,24 +123,23 @@ def _looks(members: Sequence[Participant], edges: Records, plan: ClusterPlan, *,
 def completions(members: Sequence[Participant], edges: Records, plan: ClusterPlan) -> Records:
     """Pairs of the largest groups' representatives with all other representatives of one component.
 
-    Two pictures of an older crawl are compared only where they are of one component without the newer ones: what is new
+    Two pictures of older crawls are compared only where they are of one component without the newer ones: what is new
     does not change what is old.
     """
-    found = _hub_pairs(members, edges, plan)
-    if not plan.old:
-        return found
-    newer = found[found["b"] >= plan.old]
-    return np.concatenate(
-        [newer, *(_hub_pairs(*part, plan) for part in _old_parts(members, edges, plan.old))]
-    )
+    found = [np.empty(0, dtype=PAIR)]
+    for first, end in zip((0, *plan.crawls), (*plan.crawls, None), strict=True):
+        parts = [(list(members), edges)] if end is None else _parts_before(members, edges, end)
+        pairs = np.concatenate([np.empty(0, dtype=PAIR), *(_hub_pairs(*part, plan) for part in parts)])
+        found.append(pairs[pairs["b"] >= first])
+    return np.concatenate(found)
 
 
-def _old_parts(
-    members: Sequence[Participant], edges: Records, old: int
+def _parts_before(
+    members: Sequence[Participant], edges: Records, end: int
 ) -> Iterator[tuple[list[Participant], Records]]:
-    """The components of the older crawl that one component is made of."""
-    within = edges[edges["b"] < old]
-    own = [m for m in members if m[0]["node"] < old]
+    """The components that one component was made of before a crawl was appended."""
+    within = edges[edges["b"] < end]
+    own = [m for m in members if m[0]["node"] < end]
     nodes = np.array([int(m[0]["node"]) for m in own], dtype=np.int64)
     heads = np.array([int(m[0]["head"]) for m in own], dtype=np.int64)
     _, roots = connected_components(lambda: [(nodes, heads), (within["a"], within["b"])])
@@ -151,8 +150,8 @@ def _old_parts(
 
 def _hub_pairs(members: Sequence[Participant], edges: Records, plan: ClusterPlan) -> Records:
     known = droppable_edges(edges, plan.config.verify)
-    classes = classes_best_first(keep_candidates(members, edges, known, plan.old), plan.config.keep)
-    groups = choose_groups(list(classes), known, old=plan.old)
+    classes = classes_best_first(keep_candidates(members, edges, known, plan.crawls), plan.config.keep)
+    groups = choose_groups(list(classes), known, crawls=plan.crawls)
     sizes = {
         g.representative: sum(len(classes[h]) for h in (g.representative, *dict(g.taken))) for g in groups
     }

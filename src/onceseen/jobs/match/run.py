@@ -14,7 +14,7 @@ from onceseen.core.config import PipelineConfig
 from onceseen.core.cores import available_memory
 from onceseen.core.files import read_json_if_there, remove
 from onceseen.core.layout import RunLayout
-from onceseen.core.records import Shard
+from onceseen.core.records import Crawls, Shard
 from onceseen.jobs.decisions import DecisionRows, Decisions, heads_of_classes, resolve_decisions
 from onceseen.jobs.graphs import over_shards
 from onceseen.jobs.match.candidates import FindCandidatePairs, Pass
@@ -54,7 +54,7 @@ class MatchJob:
         progress: Called with each step's name.
         pictures: Judged pictures and views in all: what sizes cells, passes and partitions.
         asked: Which pairs are looked for.
-        old: Nodes below this one are of an older crawl, whose verdicts stand.
+        crawls: First nodes of later crawls; the verdicts of older ones stand.
         older: The run of that crawl, whose pairs are taken over; None where all are looked for.
     """
 
@@ -65,7 +65,7 @@ class MatchJob:
     progress: Callable[[str], None]
     pictures: int
     asked: Asked = ALL_PAIRS
-    old: int = 0
+    crawls: Crawls = ()
     older: RunLayout | None = None
 
     def run(self, decisions: DecisionRows) -> dict[str, Any]:
@@ -194,4 +194,4 @@ class MatchJob:
 
     def _plan(self, rounds: tuple[str, ...], said: Decisions) -> ClusterPlan:
         partitions = max(2, self.pictures // _CLUSTER_PARTITION)
-        return ClusterPlan(self.layout, self.config, rounds, said, partitions, old=self.old)
+        return ClusterPlan(self.layout, self.config, rounds, said, partitions, crawls=self.crawls)

@@ -31,6 +31,7 @@ class ReferenceRun:
         config: Its resolved configuration.
         model: Its embedding model; None for hashes only.
         match: Fingerprint of its match job.
+        crawls: First shard number of each later crawl, where it was appended to another run.
     """
 
     layout: RunLayout
@@ -38,6 +39,7 @@ class ReferenceRun:
     config: PipelineConfig
     model: Mapping[str, Any] | None
     match: str
+    crawls: tuple[int, ...] = ()
 
     @property
     def next_number(self) -> int:
@@ -69,7 +71,8 @@ def open_reference(path: str) -> ReferenceRun:
     listed = shards_from_json(state.content["shards"])
     shards = tuple(replace(shard, run=layout.of(shard).root) for shard in listed)
     config = config_from_mapping(state.content["config"])
-    return ReferenceRun(layout, shards, config, state.content["model"], fingerprint)
+    crawls = tuple(state.content.get("crawls", ()))
+    return ReferenceRun(layout, shards, config, state.content["model"], fingerprint, crawls)
 
 
 def check_comparable(
