@@ -146,7 +146,14 @@ def test_a_public_address_needs_a_token() -> None:
         ServeSettings(host=host, insecure=True)
     for host in ("127.0.0.1", "127.1.2.3", "::1", "localhost"):
         ServeSettings(host=host)
-    for wrong in ({"queue": 0}, {"timeout_s": 0}, {"port": 70_000}, {"token": "a b"}, {"window_s": 2}):
+    for wrong in (
+        {"queue": 0},
+        {"held_bytes": 5},
+        {"timeout_s": 0},
+        {"port": 70_000},
+        {"token": "a b"},
+        {"window_s": 2},
+    ):
         with pytest.raises(ValueError, match="expected"):
             ServeSettings(**wrong)  # type: ignore[arg-type]
 
@@ -219,6 +226,23 @@ def test_requests_are_batched_bounded_and_timed(reference: Reference) -> None:
         together = [pool.submit(client.post, "/check", content=b) for b in (b"bug", b"x", b"unreachable")]
         assert [t.result().status_code for t in together] == [500, 200, 503], "one that fails fails alone"
         assert _metric(client, "onceseen_requests_open ") == 0
+
+
+def test_bodies_in_memory_are_bounded_over_all_requests(reference: Reference) -> None:
+    slow = _Slow(reference)
+    settings = replace(SETTINGS, max_bytes=2_000, max_form_bytes=3_000, held_bytes=5_000, timeout_s=5)
+    with TestClient(create_app(slow, settings)) as client, ThreadPoolExecutor(4) as pool:  # type: ignore[arg-type]
+        held = [pool.submit(client.post, "/check", content=b"x" * 2_000) for _ in range(2)]
+        deadline = time.monotonic() + 5
+        while sum(slow.sizes) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        refused = client.post("/check", content=b"x" * 2_000)
+        assert (refused.status_code, refused.json()["error"]) == (429, "busy")
+        slow.go.set()
+        assert [request.result().status_code for request in held] == [200, 200]
+        assert client.post("/check", content=b"x" * 2_000).status_code == 200, "they are given back"
+        form = client.post("/check/batch", files=_forms([b"1" * 1_500, b"2" * 1_500]))
+        assert (form.status_code, form.json()["error"]) == (413, "too_large")
 
 
 def test_a_picture_whose_check_raises_fails_alone() -> None:

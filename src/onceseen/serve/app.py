@@ -19,7 +19,7 @@ import onceseen
 from onceseen.reference import Check, Reference, SourceUnreachableError
 from onceseen.serve.answers import BatchAnswer, CheckAnswer, ErrorAnswer, HealthAnswer
 from onceseen.serve.batches import Batcher
-from onceseen.serve.bodies import read_pictures
+from onceseen.serve.bodies import Held, read_pictures
 from onceseen.serve.keeping import QueryKeeper
 from onceseen.serve.metrics import Metrics
 from onceseen.serve.page import api_page
@@ -70,6 +70,7 @@ class _Service:
         self.settings = settings
         self.keeper = QueryKeeper(settings.keep_queries) if settings.keep_queries else None
         self.open = 0
+        self.held = Held(settings.held_bytes)
         self.batcher: Batcher | None = None
         self.metrics = Metrics(len(reference), lambda: self.batcher.waiting if self.batcher else 0)
 
@@ -99,16 +100,18 @@ class _Service:
         self.open += 1
         self.metrics.open.set(self.open)
         try:
-            pictures = await read_pictures(
-                request, limit=settings.max_bytes, count=count, timeout_s=settings.body_timeout_s
-            )
-            async with asyncio.timeout(settings.timeout_s):
-                checks = await self.batcher.submit(pictures)
+            with self.held.share() as take:
+                pictures = await read_pictures(request, settings, count, take)
+                async with asyncio.timeout(settings.timeout_s):
+                    checks = await self.batcher.submit(pictures)
         except TimeoutError as error:
             raise Problem(504, "timeout", f"no answer within {settings.timeout_s:g} s") from error
         except SourceUnreachableError as error:
             _log.error("%s", error)
-            raise Problem(503, "source_unreachable", str(error)) from error
+            detail = (
+                "a picture of the reference cannot be read again; the server's log says which, and what to do"
+            )
+            raise Problem(503, "source_unreachable", detail) from error
         finally:
             self.open -= 1
             self.metrics.open.set(self.open)

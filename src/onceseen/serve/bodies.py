@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from onceseen.serve.problems import Problem
+from onceseen.serve.settings import ServeSettings
 
 _FORM = "multipart/form-data"
 _RAW = ("image/", "application/octet-stream", "application/dicom")
@@ -16,18 +19,52 @@ _HEADER_ROOM = 1_024
 """Bytes of a part's headers and boundary that do not count as the picture's."""
 
 
-async def read_pictures(request: Request, *, limit: int, count: int, timeout_s: float) -> list[bytes]:
+class Held:
+    """Bytes of bodies that are in memory, over all requests; used on one event loop."""
+
+    def __init__(self, limit: int) -> None:
+        """Starts empty."""
+        self._limit = limit
+        self._bytes = 0
+
+    @contextmanager
+    def share(self) -> Iterator[Callable[[int], None]]:
+        """One request's share: a function that takes so many bytes more, given back when the block ends.
+
+        Raises:
+            Problem: 429, from that function, where there is no room.
+        """
+        mine = 0
+
+        def take(count: int) -> None:
+            nonlocal mine
+            if self._bytes + count > self._limit:
+                headers = {"retry-after": "1", "connection": "close"}
+                raise Problem(429, "busy", "other requests' pictures fill the memory for them", headers)
+            mine += count
+            self._bytes += count
+
+        try:
+            yield take
+        finally:
+            self._bytes -= mine
+
+
+async def read_pictures(
+    request: Request, settings: ServeSettings, count: int, take: Callable[[int], None]
+) -> list[bytes]:
     """The pictures of a request: its raw body, or the parts of a form that are files.
 
     Args:
         request: Unread.
-        limit: Bytes of one picture.
+        settings: Bytes and time.
         count: Pictures at most.
-        timeout_s: How long the body may take.
+        take: Called with the bytes that each piece of the body takes; see `Held`.
 
     Raises:
-        Problem: 408 slow, 411 or 413 too large, 415 another type, 422 no picture or a broken form.
+        Problem: 408 slow, 413 too large, 415 another type, 422 no picture or a broken form, 429 no room.
     """
+    limit = settings.max_bytes
     kind, options = _content_type(request)
     if kind != _FORM and count > 1:
         raise Problem(415, "unsupported_type", f"the body is {kind or 'of no type'}; expected {_FORM}")
@@ -35,8 +72,8 @@ async def read_pictures(request: Request, *, limit: int, count: int, timeout_s: 
         raise Problem(415, "unsupported_type", f"the body is {kind}; expected image/*, {_FORM} or no type")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise Problem(415, "unsupported_encoding", "the body is compressed; send it as it is")
-    whole = (limit + _HEADER_ROOM) * count if kind == _FORM else limit
-    body = await _read(request, whole, timeout_s)
+    whole = min((limit + _HEADER_ROOM) * count, settings.max_form_bytes) if kind == _FORM else limit
+    body = await _read(request, whole, settings.body_timeout_s, take)
     if kind != _FORM:
         return [body]
     boundary = options.get(b"boundary", b"")
@@ -50,7 +87,7 @@ def _content_type(request: Request) -> tuple[str, dict[bytes, bytes]]:
     return kind.decode("latin-1").lower(), options
 
 
-async def _read(request: Request, limit: int, timeout_s: float) -> bytes:
+async def _read(request: Request, limit: int, timeout_s: float, take: Callable[[int], None]) -> bytes:
     """The body, at most `limit` bytes of it, in time."""
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limit:
@@ -61,6 +98,7 @@ async def _read(request: Request, limit: int, timeout_s: float) -> bytes:
             async for chunk in request.stream():
                 if len(body) + len(chunk) > limit:
                     raise _too_large(limit)
+                take(len(chunk))
                 body += chunk
     except TimeoutError as error:
         raise Problem(

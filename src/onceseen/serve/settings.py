@@ -17,6 +17,8 @@ class ServeSettings:
         insecure: Whether a public address without a token is meant.
         max_bytes: Bytes of one picture.
         max_images: Pictures of one /check/batch.
+        max_form_bytes: Bytes of all of them together.
+        held_bytes: Bytes of all requests' bodies together; further ones get 429.
         queue: Requests that are read or worked on at a time; further ones get 429.
         batch: Pictures that are checked together.
         window_s: How long a batch waits for further pictures.
@@ -33,6 +35,8 @@ class ServeSettings:
     insecure: bool = False
     max_bytes: int = 16 << 20
     max_images: int = 32
+    max_form_bytes: int = 64 << 20
+    held_bytes: int = 256 << 20
     queue: int = 64
     batch: int = 16
     window_s: float = 0.005
@@ -48,8 +52,11 @@ class ServeSettings:
         Raises:
             ValueError: Naming the setting and the remedy.
         """
-        for name in ("max_bytes", "max_images", "queue", "batch", "workers"):
+        for name in ("max_bytes", "max_images", "max_form_bytes", "queue", "batch", "workers"):
             self._require(getattr(self, name) >= 1, name, "1 or more")
+        self._require(
+            self.held_bytes >= max(self.max_bytes, self.max_form_bytes), "held_bytes", "room for a form"
+        )
         for name in ("body_timeout_s", "timeout_s", "shutdown_s"):
             self._require(getattr(self, name) > 0, name, "a positive number of seconds")
         self._require(0 <= self.window_s <= 1, "window_s", "0 to 1 second")
