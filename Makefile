@@ -21,7 +21,7 @@ PATHS := src tests pipelines benchmarks examples infra
 BENCHMARKS ?= extract rewrite memory cells
 
 .DEFAULT_GOAL := help
-.PHONY: help demo spark-if-java spark-jars spark-demo test test-runners test-unit check lint format type bench constraints install-demo install-test compiler clean
+.PHONY: help demo detector-demo spark-if-java spark-jars spark-demo test test-runners test-unit check lint format type bench constraints install-demo install-test compiler clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | column -t -s@
@@ -33,6 +33,14 @@ demo: $(STAMPS)/demo ## install without torch, deduplicate the bundled photograp
 	$(BIN)/onceseen dedup build/demo/shards --output $(RUN) --config configs/local-cpu.yaml
 	$(BIN)/onceseen evaluate $(RUN) --truth build/demo/manifest.csv
 	@echo "Report: $(abspath $(RUN))/report.html"
+
+detector-demo: $(STAMPS)/demo ## find copies of training pictures among other pictures, and check what was found
+	@rm -rf build/detector
+	@mkdir -p build
+	$(BIN)/python -m onceseen.planted.queries plant --photos examples/photos --output build/detector
+	$(BIN)/onceseen dedup build/detector/training/shards --output build/detector/run --dry-run
+	$(BIN)/onceseen scan build/detector/queries --reference build/detector/run --output build/detector/scan
+	$(BIN)/python -m onceseen.planted.queries check build/detector build/detector/scan
 
 test: $(STAMPS)/test spark-if-java ## install what the tests need, torch included (and Spark, where Java is), and run all
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

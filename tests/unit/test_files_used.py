@@ -26,6 +26,7 @@ LOCAL_BY_NATURE = {
     "fetch/download.py": "img2dataset works on local files",
     "planted/demo.py": "writes the demo, on this machine",
     "planted/plan.py": "reads the bundled photographs",
+    "planted/queries.py": "writes the detector's demo, on this machine",
     "planted/shards.py": "writes the demo, on this machine",
     "reference/build.py": "an index is written to a local disk",
     "reference/store.py": "an index is mapped into memory from a local disk",
