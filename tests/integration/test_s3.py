@@ -209,6 +209,29 @@ def test_the_commands_on_a_run(
     assert "wrong drops" in capsys.readouterr().out
 
 
+def test_a_scan_of_a_run(run: str, client: Any, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    config = "runner.options=[s3_endpoint_url=" + url + "]"
+    arguments = ["scan", "s3://bucket/in/tars/00000.tar", "--reference", run, "--output", "s3://bucket/scan"]
+    assert main([*arguments, "--quiet", "--apply", "--set", config]) == 0
+    found = download(client, "scan")
+    summary = json.loads(found["summary.json"])
+    assert (summary["read"], summary["duplicate"], summary["duplicates_by"]) == (4, 4, {"bytes": 4})
+    assert {"flagged.parquet", "delete_list.csv", "report.html", "shards/00000.tar"} <= found.keys()
+    append = [
+        "scan",
+        "s3://bucket/in/folder/",
+        "--reference",
+        run,
+        "--output",
+        "s3://bucket/second",
+        "--append",
+    ]
+    assert main([*append, "--prefix", "second", "--quiet", f"--s3_endpoint_url={url}"]) == 0
+    summary = json.loads(download(client, "second")["stats/summary.json"])
+    assert (summary["read"], summary["kept"]) == (48, 8)
+
+
 def test_a_killed_run_is_resumed_and_done_anew(inputs: Path, client: Any, tmp_path: Path) -> None:
     command = [
         "-m",

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from onceseen.core.config import PipelineConfig
+from onceseen.core.config import PipelineConfig, RunnerConfig
 
 
 def load_config(
@@ -44,6 +44,20 @@ def load_config(
     for override in overrides:
         _apply_override(data, override)
     return config_from_mapping(data)
+
+
+def load_runner(path: str | Path | None, overrides: Sequence[str] = ()) -> RunnerConfig:
+    """The section runner alone: what opens remote paths, before anything is read from them.
+
+    Raises:
+        ValueError: As `load_config`, for that section.
+    """
+    data = _read_yaml(Path(path)) if path is not None else {}
+    data = {"runner": data.get("runner") or {}}
+    for override in overrides:
+        if override.startswith("runner."):
+            _apply_override(data, override)
+    return typing.cast(RunnerConfig, _build(RunnerConfig, data["runner"], "runner"))
 
 
 def config_from_mapping(data: Mapping[str, Any]) -> PipelineConfig:
