@@ -14,7 +14,8 @@ from apache_beam.testing.test_pipeline import TestPipeline
 from onceseen.core.files import read_json, read_table
 from onceseen.core.records import node_id
 from onceseen.jobs.decisions import Decisions
-from onceseen.jobs.match.candidates import FindCandidatePairs, Pass
+from onceseen.jobs.match.asked_keys import write_asked_keys
+from onceseen.jobs.match.candidates import FindCandidatePairs, Pass, code_blocks
 from onceseen.jobs.match.classes import FindExactClasses
 from onceseen.jobs.match.clustering import ClusterDuplicates, ClusterPlan
 from onceseen.jobs.match.components import LabelComponents
@@ -24,7 +25,7 @@ from onceseen.jobs.match.proposals import ProposeCompletions, ProposeLooks
 from onceseen.jobs.match.recall import MeasureRecall, recall_path, write_queries
 from onceseen.jobs.match.training import make_cells
 from onceseen.jobs.match.work import WorkFiles
-from onceseen.neighbors.packing import PAIR, STAR
+from onceseen.neighbors.packing import PAIR, STAR, Asked
 from transforms.conftest import ROWS, FeatureRun
 
 Build = Callable[[beam.Pipeline], object]
@@ -53,6 +54,26 @@ def test_exact_classes_cross_shards(feature_run: FeatureRun, partitions: int) ->
     _apply(feature_run, FindExactClasses(feature_run.layout, partitions), repeat=2)
     expected = {(node_id(s, r), node_id(0, r), s == 1) for s in (1, 2) for r in range(5)}
     assert _stars(feature_run) == expected
+
+
+def test_only_what_meets_a_query_passes_the_shuffle(feature_run: FeatureRun) -> None:
+    layout, shards, config = feature_run.layout, feature_run.shards, feature_run.config
+    asked = Asked(node_id(2, 0), across=True)
+    everything = _candidates(feature_run, 1, 1)
+    across = {pair for pair in everything if pair[0] < asked.since <= pair[1]}
+    assert across
+    sent = {}
+    for keyed in (False, True):
+        if keyed:
+            keys = write_asked_keys(layout, shards[2:], config)
+            assert 0 < keys.share_of_values(config.bands.bits) < 0.01
+        blocks = [b for s in shards[:2] for b in code_blocks(s, layout, config, Pass(), asked)]
+        sent[keyed] = sum(len(data) for (kind, *_), data in blocks if kind == "band")
+        _apply(feature_run, FindCandidatePairs(layout, config, Pass(), asked))
+        work = WorkFiles(layout)
+        found = {tuple(p) for s in shards for p in work.read("candidates-000", s.number, PAIR).tolist()}
+        assert found == across
+    assert sent[True] < 0.5 * sent[False]
 
 
 def _candidates(

@@ -341,7 +341,7 @@ class ScanConfig:
         decontaminate_score: The same for the policy `decontaminate`, where a leak missed costs more than a training
             picture lost.
         looks: At most so many doubtful reference pictures a query are read again, the likeliest first.
-        neighbors: `serve` and `Reference`: reference pictures a query that are compared, the nearest by cosine.
+        neighbors: Reference pictures a query whose thumbs are compared: so many of the nearest by cosine, and by PDQ.
         probes: `serve` and `Reference`: fine cells of the reference that are searched for a query.
     """
 

@@ -368,8 +368,8 @@ class _Dedup:
             self._say,
             sum(mark["regions"] for mark in marks),
             Asked(crawls[-1]) if older else ALL_PAIRS,
-            crawls,
-            older.layout if older else None,
+            crawls=crawls,
+            older=older.layout if older else None,
         )
 
     def _extract_marks(self) -> list[Mapping[str, Any]]:

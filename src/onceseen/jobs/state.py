@@ -64,7 +64,7 @@ _MATCH_KEYS = {
     "keep": None,
 }
 _SECRET = re.compile(r"^(\w*(?:secret|token|password|access_key)\w*)=.*", re.DOTALL)
-_SCAN_KEYS = {"scan": ("policy", "near_score", "decontaminate_score", "looks")}
+_SCAN_KEYS = {"scan": ("policy", "near_score", "decontaminate_score", "looks", "neighbors")}
 _REWRITE_KEYS = {"read": ("on_failure",), "write": ("member", "sidecar")}
 _LIBRARIES = (
     "apache-beam",

@@ -16,7 +16,8 @@ import numpy as np
 from onceseen.core.config import PipelineConfig
 from onceseen.core.layout import RunLayout
 from onceseen.core.metrics import counter, distribution
-from onceseen.core.records import Shard
+from onceseen.core.records import Shard, node_id
+from onceseen.jobs.match.asked_keys import AskedKeys, read_asked_keys
 from onceseen.jobs.match.classes import class_members
 from onceseen.jobs.match.work import WorkFiles, by_shard
 from onceseen.jobs.shuffles import Gather, Spread, portions
@@ -63,7 +64,7 @@ class FindCandidatePairs(beam.PTransform):
         return (
             shards
             | "Spread" >> Spread("match/shards")
-            | "Codes" >> beam.FlatMap(code_blocks, self.layout, self.config, self.part)
+            | "Codes" >> beam.FlatMap(code_blocks, self.layout, self.config, self.part, self.asked)
             | "ByKey" >> Gather("match/codes")
             | "Search" >> beam.FlatMap(search, self.config, self.asked)
             | "ByShard" >> Gather("match/candidates")
@@ -72,17 +73,22 @@ class FindCandidatePairs(beam.PTransform):
 
 
 def code_blocks(
-    shard: Shard, layout: RunLayout, config: PipelineConfig, part: Pass
+    shard: Shard, layout: RunLayout, config: PipelineConfig, part: Pass, asked: Asked
 ) -> Iterator[tuple[Key, bytes]]:
-    """A shard's codes, one block for each band range and coarse cell that it meets in this pass."""
+    """A shard's codes, one block for each band range and coarse cell that it meets in this pass.
+
+    Of a reference only those that meet a query's key, where the queries' keys are known.
+    """
+    is_reference = asked.across and node_id(shard.number, 0) < asked.since
+    keys = read_asked_keys(layout) if is_reference else None
     if config.bands.enabled:
-        yield from _band_blocks(shard, layout, config, part)
+        yield from _band_blocks(shard, layout, config, part, keys)
     if config.cells.enabled:
-        yield from _cell_blocks(shard, layout, config, part)
+        yield from _cell_blocks(shard, layout, config, part, keys)
 
 
 def _band_blocks(
-    shard: Shard, layout: RunLayout, config: PipelineConfig, part: Pass
+    shard: Shard, layout: RunLayout, config: PipelineConfig, part: Pass, keys: AskedKeys | None
 ) -> Iterator[tuple[Key, bytes]]:
     records = signatures(layout, shard, class_members(layout, shard), config)
     positions = band_positions(config.bands)
@@ -90,14 +96,16 @@ def _band_blocks(
         wanted = [r for r in range(part.ranges) if part.takes(band * part.ranges + r)]
         if not wanted or not len(records):
             continue
-        ranges = band_values(records["pdq"], positions[band]) % part.ranges
+        values = band_values(records["pdq"], positions[band])
+        met = np.ones(len(records), dtype=bool) if keys is None else keys.meets(records, band, values)
         for number in wanted:
-            for block in portions(records[ranges == number], SIGNATURE.itemsize):
+            chosen = met & (values % part.ranges == number)
+            for block in portions(records[chosen], SIGNATURE.itemsize):
                 yield ("band", band, number), block.tobytes()
 
 
 def _cell_blocks(
-    shard: Shard, layout: RunLayout, config: PipelineConfig, part: Pass
+    shard: Shard, layout: RunLayout, config: PipelineConfig, part: Pass, keys: AskedKeys | None
 ) -> Iterator[tuple[Key, bytes]]:
     cells = read_cells(layout.centroids())
     regions = vector_regions(layout, shard, class_members(layout, shard))
@@ -105,7 +113,7 @@ def _cell_blocks(
     coarse = assign_coarse(regions.vectors, cells, config.cells.coarse_probes, device)
     codes = encode(regions.vectors, regions.nodes, regions.flags, cells)
     for cell in np.unique(coarse):
-        if part.takes(int(cell)):
+        if part.takes(int(cell)) and (keys is None or cell in keys.cells):
             mine = codes[(coarse == cell).any(axis=1)]
             for block in portions(mine, codes.dtype.itemsize):
                 yield ("cell", int(cell), cells.code_dimensions), block.tobytes()

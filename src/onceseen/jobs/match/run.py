@@ -14,9 +14,10 @@ from onceseen.core.config import PipelineConfig
 from onceseen.core.cores import available_memory
 from onceseen.core.files import read_json_if_there, remove
 from onceseen.core.layout import RunLayout
-from onceseen.core.records import Crawls, Shard
+from onceseen.core.records import Crawls, Shard, node_id
 from onceseen.jobs.decisions import DecisionRows, Decisions, heads_of_classes, resolve_decisions
 from onceseen.jobs.graphs import over_shards
+from onceseen.jobs.match.asked_keys import MOST_QUERIES, AskedKeys, write_asked_keys
 from onceseen.jobs.match.candidates import FindCandidatePairs, Pass
 from onceseen.jobs.match.classes import STEP as STARS
 from onceseen.jobs.match.classes import FindExactClasses
@@ -32,6 +33,7 @@ from onceseen.jobs.match.verification import VerifyPairs
 from onceseen.jobs.match.work import WorkFiles
 from onceseen.jobs.runner import Runner
 from onceseen.neighbors.bands import band_partitions
+from onceseen.neighbors.cells_file import read_cells
 from onceseen.neighbors.packing import ALL_PAIRS, STAR, Asked
 
 SHUFFLE_FACTOR = 6
@@ -54,6 +56,7 @@ class MatchJob:
         progress: Called with each step's name.
         pictures: Judged pictures and views in all: what sizes cells, passes and partitions.
         asked: Which pairs are looked for.
+        asked_regions: Judged pictures and views of the queries, where pairs across are.
         crawls: First nodes of later crawls; the verdicts of older ones stand.
         older: The run of that crawl, whose pairs are taken over; None where all are looked for.
     """
@@ -65,6 +68,7 @@ class MatchJob:
     progress: Callable[[str], None]
     pictures: int
     asked: Asked = ALL_PAIRS
+    asked_regions: int = 0
     crawls: Crawls = ()
     older: RunLayout | None = None
 
@@ -115,7 +119,11 @@ class MatchJob:
         if self.config.cells.enabled:
             self.progress("cells")
             dimensions = make_cells(self.layout, self.shards, pictures, self.config.cells).code_dimensions
-        passes = self.config.cells.passes or self._passes(pictures, dimensions)
+        keys = None
+        if self.asked.across and self.asked_regions <= MOST_QUERIES:
+            queries = [s for s in self.shards if node_id(s.number, 0) >= self.asked.since]
+            keys = write_asked_keys(self.layout, queries, self.config)
+        passes = self.config.cells.passes or self._passes(pictures, dimensions, keys)
         ranges = band_partitions(2 * pictures, self.config.bands.bands, 8 * passes)
         steps = [Pass(index, passes, ranges) for index in range(passes)]
         for step in steps:
@@ -123,14 +131,22 @@ class MatchJob:
             self.steps(name, FindCandidatePairs(self.layout, self.config, step, self.asked), light=False)
         return tuple(step.step for step in steps)
 
-    def _passes(self, pictures: int, dimensions: int) -> int:
+    def _passes(self, pictures: int, dimensions: int, keys: AskedKeys | None) -> int:
         """Passes such that a pass's shuffle fits the memory at hand; one where the runner has its own shuffle."""
         if not self.runner.is_local:
             return 1
         bands, cells = self.config.bands, self.config.cells
-        each = bands.bands * (1 + bands.mirrored) * 41 * bands.enabled
-        each += cells.coarse_probes * (dimensions + 17) * cells.enabled
-        wanted = pictures * each * SHUFFLE_FACTOR / (available_memory() * _MEMORY_SHARE)
+        in_bands = bands.bands * (1 + bands.mirrored) * 41 * bands.enabled
+        in_cells = cells.coarse_probes * (dimensions + 17) * cells.enabled
+        moved = pictures * (in_bands + in_cells)
+        if keys is not None:
+            coarse = len(read_cells(self.layout.centroids()).centroids) if cells.enabled else 1
+            moved = math.ceil(
+                self.asked_regions * (in_bands + in_cells)
+                + pictures
+                * (in_bands * keys.share_of_values(bands.bits) + in_cells * len(keys.cells) / coarse)
+            )
+        wanted = moved * SHUFFLE_FACTOR / (available_memory() * _MEMORY_SHARE)
         return max(1, math.ceil(wanted))
 
     def _verify(self, candidates: tuple[str, ...], said: Decisions) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ from onceseen.neighbors.packing import PAIR, Records, unique_pairs, unpack
 from onceseen.verify import Calibration, Judgement, judge, judge_pixels, load_calibration
 from onceseen.verify.dossiers import Dossier, rows_of
 from onceseen.verify.reread import PictureCache
+from onceseen.verify.thumbs import Signals, signals
 
 PART_ROWS = 512
 """Rows of a shard whose pairs are judged together: a power of two, so that a node's part is `node // PART_ROWS`."""
@@ -171,6 +172,30 @@ class _Judged:
         return cls(pair.a, pair.b, pair.left.sample_id(pair.a), pair.right.sample_id(pair.b), verdict)
 
 
+def _pairs_of(blocks: Iterable[tuple[int, bytes, bytes]], right: Dossier) -> Iterator[_Pair]:
+    """The pairs of some blocks, one block's dossier at a time."""
+    for number, packed, dossier in blocks:
+        left = Dossier.from_bytes(number, dossier)
+        for a, b in unpack([packed], PAIR).tolist():
+            yield _Pair(a, b, left, right)
+
+
+def _nearest(pairs: Iterable[_Pair], count: int) -> list[_Pair]:
+    """For each larger node its `count` nearest by cosine and as many by PDQ distance; by nodes.
+
+    A look at two thumbs costs milliseconds, a cosine microseconds: a query in a crowded place has hundreds of pairs.
+    """
+    queues: dict[int, list[tuple[_Pair, Signals]]] = defaultdict(list)
+    for pair in pairs:
+        queues[pair.b].append((pair, signals(pair.left.side(pair.a), pair.right.side(pair.b))))
+    chosen: dict[tuple[int, int], _Pair] = {}
+    for queue in queues.values():
+        by_cosine = sorted(queue, key=lambda q: (-(q[1].cosine or 0.0), q[0].a))[:count]
+        by_pdq = sorted(queue, key=lambda q: (q[1].pdq_distance, q[0].a))[:count]
+        chosen |= {(pair.a, pair.b): pair for pair, _ in (*by_cosine, *by_pdq)}
+    return [chosen[key] for key in sorted(chosen)]
+
+
 class _PartJudge:
     """Judges pairs of one part of a shard by stored features, then the doubtful ones by their pixels."""
 
@@ -198,18 +223,17 @@ class _PartJudge:
         right = Dossier.load(self._layout, shard, rows_of(pairs["b"]))
         rows: list[_Judged] = []
         doubtful: list[tuple[_Pair, Judgement]] = []
-        for number, packed, dossier in blocks:
-            left = Dossier.from_bytes(number, dossier)
-            for a, b in unpack([packed], PAIR).tolist():
-                pair = _Pair(a, b, left, right)
-                verdict = judge(left.side(a), right.side(b), self._config.verify, self._calibration)
-                if not (self._look and verdict.doubtful):
-                    rows.append(_Judged.of(pair, verdict))
-                    continue
-                doubtful.append((pair, verdict))
-                if len(doubtful) >= _REREAD_PAIRS and not self._likeliest:
-                    rows += self._look_again(doubtful)
-                    doubtful = []
+        gathered = _pairs_of(blocks, right)
+        for pair in _nearest(gathered, self._config.scan.neighbors) if self._likeliest else gathered:
+            sides = pair.left.side(pair.a), pair.right.side(pair.b)
+            verdict = judge(*sides, self._config.verify, self._calibration)
+            if not (self._look and verdict.doubtful):
+                rows.append(_Judged.of(pair, verdict))
+                continue
+            doubtful.append((pair, verdict))
+            if len(doubtful) >= _REREAD_PAIRS and not self._likeliest:
+                rows += self._look_again(doubtful)
+                doubtful = []
         rows += self._look_at_likeliest(doubtful) if self._likeliest else self._look_again(doubtful)
         put_off = self._config.verify.local_features
         return [_row(j, put_off=put_off) for j in _limited(rows, self._config.verify.max_unverified)]

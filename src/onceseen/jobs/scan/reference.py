@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from onceseen.core.config import PipelineConfig
+from onceseen.core.config import PipelineConfig, ScanConfig
 from onceseen.core.config_io import config_from_mapping, config_to_mapping, load_config
 from onceseen.core.files import real_path
 from onceseen.core.layout import RunLayout
@@ -119,5 +119,7 @@ def scan_config(
         base.pop(section)
     base["cells"]["centroids"] = reference.layout.centroids() if reference.config.cells.enabled else ""
     base["cells"]["recall_samples"] = 0
+    # cells rank by a bound; twice as many as are compared leave room for the order by the cosine itself
+    base["cells"]["neighbors"] = min(base["cells"]["neighbors"], 2 * ScanConfig().neighbors)
     policies = [f"scan.policy={policy}"] if policy else []
     return load_config(path, [*overrides, *policies], base)

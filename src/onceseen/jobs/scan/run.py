@@ -228,9 +228,9 @@ class _Scan:
         write_decisions(self.decisions, self.layout)
         with self.jobs.timed("match"):
             asked = Asked(node_id(request.reference.next_number, 0), across=True)
-            job = MatchJob(
-                self.layout, tuple(self.every), request.config, self.runner, _say, self._pictures(), asked
-            )
+            pictures, own = self._regions()
+            shards = tuple(self.every)
+            job = MatchJob(self.layout, shards, request.config, self.runner, _say, pictures, asked, own)
             job.find_classes()
             candidates = job.find_candidates()
             look = request.config.verify.local_features
@@ -249,8 +249,8 @@ class _Scan:
             WorkFiles(self.layout).clear()
         state.mark("match", DONE, self.prints.match)
 
-    def _pictures(self) -> int:
-        """Judged pictures and views in all."""
+    def _regions(self) -> tuple[int, int]:
+        """Judged pictures and views in all, and of the queries."""
         marks = [read_json(self.layout.of(s).extract_summary(s.name)) for s in self.every]
         failed, read = (sum(m[name] for m in marks[-len(self.shards) :]) for name in ("failed", "read"))
         if read == 0:
@@ -263,7 +263,8 @@ class _Scan:
                 f"none of the {read:,} queries could be read ({', '.join(reasons)}); each is in "
                 f"{self.layout.path('failures')}"
             )
-        return sum(m["regions"] for m in marks)
+        regions = [m["regions"] for m in marks]
+        return sum(regions), sum(regions[-len(self.shards) :])
 
     def _rewrite(self, state: RunState) -> None:
         config, reference = self.request.config, self.request.reference
