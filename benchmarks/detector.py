@@ -52,7 +52,7 @@ PHOTOS = Path(__file__).resolve().parents[1] / "examples" / "photos"
 NEGATIVE_TRANSFORMS = ("crop20", "text", "jpeg30", "letterbox", "mirrored", "grey")
 PDQ_NEAR = 31
 NEIGHBORS = 16
-PROBES = (4, 8, 16, 32, 64)
+PROBES = (16, 32, 64, 128, 256)
 RECALL_TRANSFORMS = (
     "jpeg30",
     "resize_down",
@@ -295,7 +295,7 @@ def _recall(reference: Reference, names: Sequence[str], queries: Sequence[Any]) 
             nearest[row] += [(float(-cosine[row, b]), int(stored["sample"][start + b])) for b in best]
     photographs = {
         Path(index.samples.text(s, "sample_id")[0] or "").stem: s
-        for s in range(min(len(reference), len(set(names))))
+        for s in range(min(len(reference), len(scenes())))
     }
     least = reference.config.cells.min_cosine
     truth = [

@@ -350,7 +350,7 @@ class ScanConfig:
     decontaminate_score: float = 0.1
     looks: int = 4
     neighbors: int = 16
-    probes: int = 32
+    probes: int = 128
 
     def __post_init__(self) -> None:
         _require(
