@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from onceseen.cli.arguments import add_job_control, add_settings
 from onceseen.core.config_io import load_config
 
 if TYPE_CHECKING:
@@ -37,22 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", required=True, metavar="RUN", help="run directory, made if it is not there"
     )
-    parser.add_argument("--config", metavar="FILE", help="YAML file of settings; see configs/")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="section.key=value",
-        help="one setting, above the file's; may be repeated",
-    )
+    add_settings(parser)
     parser.add_argument(
         "--dry-run",
         action="store_true",
         help="stop before the rewrite: verdicts, delete list and report only",
-    )
-    parser.add_argument(
-        "--decisions", default="", metavar="FILE", help="csv of a person's decisions on pairs or samples"
     )
     parser.add_argument(
         "--features",
@@ -60,14 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN0",
         help="take the features of a finished run of the same input and model",
     )
-    parser.add_argument(
-        "--redo",
-        default="",
-        choices=("match", "rewrite"),
-        help="do this job, and those after it, again: what a finished run asks for where its config differs",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="start again, whatever RUN holds")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    add_job_control(parser, "RUN")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -16,6 +16,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from onceseen.cli.arguments import add_job_control, add_settings
+
 if TYPE_CHECKING:
     from onceseen.jobs.scan.reference import ReferenceRun
 
@@ -64,24 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="with --append: stop before the rewrite, as in onceseen dedup"
     )
-    parser.add_argument("--decisions", default="", metavar="FILE", help="csv of a person's decisions")
-    parser.add_argument("--config", metavar="FILE", help="YAML file of settings, above those of RUN")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="section.key=value",
-        help="one setting, above the file's, e.g. scan.near_score=0.1; may be repeated",
-    )
-    parser.add_argument(
-        "--redo",
-        default="",
-        choices=("match", "rewrite"),
-        help="with --append: do this job, and those after it, again, where its config differs",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="start again, whatever OUT holds")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    add_settings(parser, above="RUN", example="scan.near_score=0.1")
+    add_job_control(parser, "OUT", redo="with --append: ")
 
 
 def run(args: argparse.Namespace) -> int:

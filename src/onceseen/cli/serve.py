@@ -18,6 +18,8 @@ import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 
+from onceseen.cli.arguments import add_settings
+
 EPILOG = """\
 examples:
   onceseen serve --reference run
@@ -43,15 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--index", default=None, metavar="DIR", help="local directory for the index (default: RUN/index)"
     )
-    parser.add_argument("--config", metavar="FILE", help="YAML file of settings, above those of RUN")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="section.key=value",
-        help="one setting, above the file's, e.g. scan.looks=2 or embed.device=cpu; may be repeated",
-    )
+    add_settings(parser, above="RUN", example="scan.looks=2 or embed.device=cpu")
     _add_limits(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 

@@ -1,172 +1,36 @@
-"""Configuration: one frozen dataclass a section, and the only place where defaults live.
+"""Configuration: one frozen dataclass a section; here and in `config_input` is where defaults live.
 
 A section's fields are validated when it is built, so a caller's mistake is a `ValueError` before any worker
 starts. YAML files and ``--set section.key=value`` flags become these classes in `onceseen.core.config_io`.
 
-Which job depends on which section is fixed in `EXTRACT_SECTIONS`, `MATCH_SECTIONS` and `REWRITE_SECTIONS`:
-a job is done again only when a section that it depends on has changed.
+Which job depends on which keys is fixed in `onceseen.jobs.state`: a job is done again only when one that it depends on
+has changed.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 
 from onceseen.core.accelerator import check_accelerator, find_accelerator
+from onceseen.core.config_input import EmbedConfig, FingerprintConfig, ReadConfig, require
 
-_WINDOW = re.compile(r"pixels|file|[+-]?\d+(\.\d+)?/(?!0+(\.0+)?$)\d+(\.\d+)?")
+__all__ = [
+    "EXTRACT",
+    "BandsConfig",
+    "CellsConfig",
+    "EmbedConfig",
+    "FingerprintConfig",
+    "KeepConfig",
+    "PipelineConfig",
+    "ReadConfig",
+    "RunnerConfig",
+    "ScanConfig",
+    "VerifyConfig",
+    "WriteConfig",
+]
+
 EXTRACT = "extract"
 """The name of the job that `runner.extract_options` are for."""
-EXTRACT_SECTIONS = ("read", "fingerprint", "embed")
-MATCH_SECTIONS = ("bands", "cells", "verify", "keep")
-REWRITE_SECTIONS = ("write",)
-
-
-def _require(holds: bool, name: str, value: object, expected: str) -> None:
-    if not holds:
-        raise ValueError(f"{name} is {value!r}; expected {expected}")
-
-
-@dataclass(frozen=True, slots=True)
-class ReadConfig:
-    """How samples are found in shards.
-
-    Attributes:
-        key_column: Parquet column that holds the key; empty: `key` where it is unique, else the row index.
-        image_column: Parquet column that holds the image bytes; empty: the first binary or `{bytes, path}` column.
-        caption_column: Parquet column that holds the caption; empty: `caption`, else `text`, where there is one.
-        meta_columns: Fields of the sample's json (or parquet row) that the features keep, for `keep.prefer`.
-        max_pixels: A picture whose header promises more pixels is refused as a decompression bomb.
-        max_bytes: An image member larger than this many bytes is refused unread.
-        max_failed_fraction: Above this share of failed samples the run stops before the rewrite.
-        on_failure: What the rewrite does with a sample that could not be judged: `keep` or `drop`.
-        folder_split: A folder with more files than this is split into shards by a fixed hash.
-        window: What of grey with more than 8 bits (DICOM, PNG, TIFF) becomes black and white: `pixels`, by the samples
-            themselves; `file`, by the window that a DICOM file names, else by the samples; or CENTRE/WIDTH, in DICOM
-            after its rescale, such as 40/400.
-    """
-
-    key_column: str = ""
-    image_column: str = ""
-    caption_column: str = ""
-    meta_columns: tuple[str, ...] = ("url",)
-    max_pixels: int = 200_000_000
-    max_bytes: int = 256 * 1024 * 1024
-    max_failed_fraction: float = 0.05
-    on_failure: str = "keep"
-    folder_split: int = 10_000
-    window: str = "pixels"
-
-    def __post_init__(self) -> None:
-        _require(self.max_pixels > 0, "read.max_pixels", self.max_pixels, "a positive number of pixels")
-        _require(self.max_bytes > 0, "read.max_bytes", self.max_bytes, "a positive number of bytes")
-        _require(
-            0 <= self.max_failed_fraction <= 1,
-            "read.max_failed_fraction",
-            self.max_failed_fraction,
-            "a share in [0, 1]",
-        )
-        _require(self.on_failure in ("keep", "drop"), "read.on_failure", self.on_failure, "'keep' or 'drop'")
-        _require(self.folder_split > 0, "read.folder_split", self.folder_split, "a positive number of files")
-        _require(
-            bool(_WINDOW.fullmatch(self.window)),
-            "read.window",
-            self.window,
-            "pixels, file or CENTRE/WIDTH with a positive width, such as 40/400",
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class FingerprintConfig:
-    """How pictures are hashed.
-
-    Attributes:
-        blank_std: A picture whose grey thumb has a standard deviation (0..255) under this is blank: it matches
-            on exact pixels alone.
-        min_pdq_quality: Under this PDQ quality (0..100) a picture matches on aligned pixels only.
-        trim_borders: Whether uniform borders are found and the trimmed picture fingerprinted as a second view.
-        minhash_permutations: Permutations of the caption's MinHash.
-        threads: Decoding threads in one worker process; 0: the cores at hand.
-    """
-
-    blank_std: float = 4.0
-    min_pdq_quality: int = 50
-    trim_borders: bool = True
-    minhash_permutations: int = 32
-    threads: int = 0
-
-    def __post_init__(self) -> None:
-        _require(self.blank_std >= 0, "fingerprint.blank_std", self.blank_std, "a number >= 0")
-        _require(
-            0 <= self.min_pdq_quality <= 100,
-            "fingerprint.min_pdq_quality",
-            self.min_pdq_quality,
-            "a quality in [0, 100]",
-        )
-        _require(
-            1 <= self.minhash_permutations <= 256,
-            "fingerprint.minhash_permutations",
-            self.minhash_permutations,
-            "1 to 256",
-        )
-        _require(self.threads >= 0, "fingerprint.threads", self.threads, "0 or more")
-
-
-@dataclass(frozen=True, slots=True)
-class EmbedConfig:
-    """Which model embeds the pictures, and how.
-
-    Attributes:
-        model: `efficientnet-lite0` (bundled, CPU, offline), `none` (hashes only), `openclip:ARCH`,
-            `torchscript:FILE` or `onnx:FILE`.
-        pretrained: For OpenCLIP: the name of a checkpoint on the hub, or the path of a local one.
-        device: `auto`, `cpu` or `cuda`; `cuda` fails where there is none, `auto` says what it took.
-        precision: `auto`, `fp32`, `fp16` or `bf16`.
-        batch_size: Pictures a batch; the last batch of a shard is padded.
-        image_size: Side of the model's input for TorchScript and ONNX files, in pixels; 0: the model's own.
-        mean: Channel means in [0, 1] for TorchScript and ONNX files.
-        std: Channel standard deviations in [0, 1] for TorchScript and ONNX files.
-        reduce: File of a PCA (whitening) matrix applied to the embeddings; empty: none.
-        threads: Threads of the model on the CPU; 0: the cores at hand.
-    """
-
-    model: str = "efficientnet-lite0"
-    pretrained: str = ""
-    device: str = "auto"
-    precision: str = "auto"
-    batch_size: int = 32
-    image_size: int = 0
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    reduce: str = ""
-    threads: int = 0
-
-    def __post_init__(self) -> None:
-        kinds = ("efficientnet-lite0", "none")
-        prefixes = ("openclip:", "torchscript:", "onnx:")
-        known = self.model in kinds or any(
-            self.model.startswith(p) and len(self.model) > len(p) for p in prefixes
-        )
-        _require(
-            known, "embed.model", self.model, "one of " + ", ".join((*kinds, *(p + "..." for p in prefixes)))
-        )
-        _require(self.device in ("auto", "cpu", "cuda"), "embed.device", self.device, "auto, cpu or cuda")
-        _require(
-            self.precision in ("auto", "fp32", "fp16", "bf16"),
-            "embed.precision",
-            self.precision,
-            "auto, fp32, fp16 or bf16",
-        )
-        _require(self.batch_size > 0, "embed.batch_size", self.batch_size, "a positive number of pictures")
-        _require(self.image_size >= 0, "embed.image_size", self.image_size, "0 or a side in pixels")
-        _require(len(self.mean) == 3, "embed.mean", self.mean, "three channel means")
-        _require(
-            len(self.std) == 3 and all(s > 0 for s in self.std),
-            "embed.std",
-            self.std,
-            "three positive numbers",
-        )
-        _require(self.threads >= 0, "embed.threads", self.threads, "0 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +56,10 @@ class BandsConfig:
     seed: int = 20_230_130
 
     def __post_init__(self) -> None:
-        _require(1 <= self.bands <= 256, "bands.bands", self.bands, "1 to 256")
-        _require(4 <= self.bits <= 32, "bands.bits", self.bits, "4 to 32")
-        _require(0 <= self.max_distance <= 127, "bands.max_distance", self.max_distance, "0 to 127")
-        _require(self.max_bucket >= 2, "bands.max_bucket", self.max_bucket, "2 or more")
+        require(1 <= self.bands <= 256, "bands.bands", self.bands, "1 to 256")
+        require(4 <= self.bits <= 32, "bands.bits", self.bits, "4 to 32")
+        require(0 <= self.max_distance <= 127, "bands.max_distance", self.max_distance, "0 to 127")
+        require(self.max_bucket >= 2, "bands.max_bucket", self.max_bucket, "2 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,13 +100,13 @@ class CellsConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        _require(self.device in ("auto", "cpu", "cuda"), "cells.device", self.device, "auto, cpu or cuda")
+        require(self.device in ("auto", "cpu", "cuda"), "cells.device", self.device, "auto, cpu or cuda")
         for name in ("cell_size", "coarse_probes", "fine_probes", "neighbors", "train_samples", "iterations"):
-            _require(getattr(self, name) >= 1, f"cells.{name}", getattr(self, name), "1 or more")
-        _require(self.max_cell >= self.cell_size, "cells.max_cell", self.max_cell, "at least cells.cell_size")
-        _require(-1 <= self.min_cosine <= 1, "cells.min_cosine", self.min_cosine, "a cosine in [-1, 1]")
-        _require(self.passes >= 0, "cells.passes", self.passes, "0 or more")
-        _require(self.recall_samples >= 0, "cells.recall_samples", self.recall_samples, "0 or more")
+            require(getattr(self, name) >= 1, f"cells.{name}", getattr(self, name), "1 or more")
+        require(self.max_cell >= self.cell_size, "cells.max_cell", self.max_cell, "at least cells.cell_size")
+        require(-1 <= self.min_cosine <= 1, "cells.min_cosine", self.min_cosine, "a cosine in [-1, 1]")
+        require(self.passes >= 0, "cells.passes", self.passes, "0 or more")
+        require(self.recall_samples >= 0, "cells.recall_samples", self.recall_samples, "0 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,18 +143,18 @@ class VerifyConfig:
 
     def __post_init__(self) -> None:
         for name in ("min_score", "doubt_score", "certain_score", "min_coverage", "min_kept_coverage"):
-            _require(
+            require(
                 0 <= getattr(self, name) <= 1, f"verify.{name}", getattr(self, name), "a number in [0, 1]"
             )
-        _require(
+        require(
             self.doubt_score <= self.min_score <= self.certain_score,
             "verify.min_score",
             self.min_score,
             "verify.doubt_score <= verify.min_score <= verify.certain_score",
         )
-        _require(self.max_side >= 64, "verify.max_side", self.max_side, "64 pixels or more")
-        _require(self.rounds >= 0, "verify.rounds", self.rounds, "0 or more")
-        _require(self.max_unverified >= 0, "verify.max_unverified", self.max_unverified, "0 or more")
+        require(self.max_side >= 64, "verify.max_side", self.max_side, "64 pixels or more")
+        require(self.rounds >= 0, "verify.rounds", self.rounds, "0 or more")
+        require(self.max_unverified >= 0, "verify.max_unverified", self.max_unverified, "0 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,8 +175,8 @@ class KeepConfig:
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        _require(self.max_copies >= 1, "keep.max_copies", self.max_copies, "1 or more")
-        _require(0 <= self.alpha <= 1, "keep.alpha", self.alpha, "a number in [0, 1]")
+        require(self.max_copies >= 1, "keep.max_copies", self.max_copies, "1 or more")
+        require(0 <= self.alpha <= 1, "keep.alpha", self.alpha, "a number in [0, 1]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,13 +217,11 @@ class ScanConfig:
     probes: int = 128
 
     def __post_init__(self) -> None:
-        _require(
-            self.policy in ("flag", "decontaminate"), "scan.policy", self.policy, "flag or decontaminate"
-        )
+        require(self.policy in ("flag", "decontaminate"), "scan.policy", self.policy, "flag or decontaminate")
         for name in ("near_score", "decontaminate_score"):
-            _require(0 <= getattr(self, name) <= 1, f"scan.{name}", getattr(self, name), "a number in [0, 1]")
+            require(0 <= getattr(self, name) <= 1, f"scan.{name}", getattr(self, name), "a number in [0, 1]")
         for name in ("looks", "neighbors", "probes"):
-            _require(getattr(self, name) >= 1, f"scan.{name}", getattr(self, name), "1 or more")
+            require(getattr(self, name) >= 1, f"scan.{name}", getattr(self, name), "1 or more")
 
     @property
     def least_score(self) -> float:
@@ -389,9 +251,9 @@ class RunnerConfig:
     attempts: int = 3
 
     def __post_init__(self) -> None:
-        _require(bool(self.runner), "runner.runner", self.runner, "the name of a Beam runner")
-        _require(self.workers >= 0, "runner.workers", self.workers, "0 or more")
-        _require(self.attempts >= 1, "runner.attempts", self.attempts, "1 or more")
+        require(bool(self.runner), "runner.runner", self.runner, "the name of a Beam runner")
+        require(self.workers >= 0, "runner.workers", self.workers, "0 or more")
+        require(self.attempts >= 1, "runner.attempts", self.attempts, "1 or more")
         check_accelerator(self.options, self.extract_options, self.other_options)
 
     def options_of(self, job: str) -> tuple[str, ...]:
@@ -416,19 +278,19 @@ class PipelineConfig:
 
     def __post_init__(self) -> None:
         name = self.keep.prefer.removeprefix("-")
-        _require(
+        require(
             name in ("", "old") or name in self.read.meta_columns,
             "keep.prefer",
             self.keep.prefer,
             f"a field of read.meta_columns {list(self.read.meta_columns)}: add it there, since extract must keep it",
         )
-        _require(
+        require(
             self.bands.enabled or self.cells.enabled,
             "bands.enabled and cells.enabled",
             False,
             "at least one of the two, or no candidate pair is ever proposed",
         )
-        _require(
+        require(
             self.embed.device == "cuda" or find_accelerator(self.runner.extract_options) is None,
             "embed.device",
             self.embed.device,

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from onceseen.core.config import PipelineConfig
-from onceseen.core.cores import available_cores
 from onceseen.core.features import read_model
 from onceseen.core.files import (
     absolute,
@@ -24,8 +23,6 @@ from onceseen.core.files import (
 )
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard, node_id
-from onceseen.core.remote import use_beam_options
-from onceseen.embed import EmbedderSpec, check_device, describe_embedder
 from onceseen.jobs.append import (
     OLD,
     both_decisions,
@@ -53,7 +50,7 @@ from onceseen.jobs.extract_job import ExtractShards
 from onceseen.jobs.finish import write_statistics
 from onceseen.jobs.lock import run_lock
 from onceseen.jobs.match.run import MatchJob
-from onceseen.jobs.remote_checks import check_remote
+from onceseen.jobs.prepare import prepare
 from onceseen.jobs.rewrite_job import WriteDedupedShards
 from onceseen.jobs.runner import JobError, Runner
 from onceseen.jobs.scan.reference import ReferenceRun, check_comparable
@@ -69,7 +66,6 @@ from onceseen.jobs.state import (
     fingerprints,
 )
 from onceseen.jobs.takedowns import read_takedowns
-from onceseen.neighbors import require_faiss, search_device
 from onceseen.neighbors.packing import ALL_PAIRS, Asked
 from onceseen.shards import list_shards
 
@@ -133,24 +129,12 @@ def run_dedup(request: DedupRequest) -> DedupResult:
         ValueError: Wrong usage or config, or a run directory that holds something else (exit code 2).
         CheckError, LockHeldError, JobError, ReconciliationError: The run cannot go on (exit code 1).
     """
-    config = with_threads(request.config)
-    use_beam_options([f"--{option}" for option in config.runner.options])
-    request = replace(
-        request,
-        config=config,
-        sources=tuple(absolute(plain_path(s)) for s in request.sources),
-        decisions=plain_path(request.decisions),
-    )
+    sources = tuple(absolute(plain_path(s)) for s in request.sources)
     layout = RunLayout.at(request.output)
+    ready = prepare(request.config, sources, layout.root)
+    config, model = ready.config, ready.model
+    request = replace(request, config=config, sources=sources, decisions=plain_path(request.decisions))
     decisions = read_decisions(request.decisions) if request.decisions else DecisionRows()
-    decisions = with_takedowns(decisions, (row.sample_id for row in read_takedowns(layout)))
-    model = describe_embedder(config.embed)
-    check_models(config, model)
-    runner = Runner(config.runner)
-    runner.check_name()
-    check_remote(runner, request.sources, layout.root)
-    if runner.is_local:
-        check_device(config.embed)
     shards = list_shards(request.sources, config.read)
     older = request.append_to
     crawls: tuple[int, ...] = ()
@@ -163,34 +147,10 @@ def run_dedup(request: DedupRequest) -> DedupResult:
         shards, crawls = older_first(shards, request.sources, config.read)
     check_places(layout, request.sources, shards)
     check_writable(layout)
+    decisions = with_takedowns(decisions, (row.sample_id for row in read_takedowns(layout)))
     with run_lock(layout):
         job = _Dedup(request, layout, shards, model.to_json() if model else None, decisions, crawls)
         return job.run()
-
-
-def with_threads(config: PipelineConfig) -> PipelineConfig:
-    """Shares the cores among several local worker processes; threads are not part of any fingerprint."""
-    workers = config.runner.workers
-    if workers <= 1 or not Runner(config.runner).is_local:
-        return config
-    each = max(1, available_cores() // workers)
-    return replace(
-        config,
-        fingerprint=replace(config.fingerprint, threads=config.fingerprint.threads or each),
-        embed=replace(config.embed, threads=config.embed.threads or each),
-    )
-
-
-def check_models(config: PipelineConfig, model: EmbedderSpec | None) -> None:
-    """What the later jobs need is looked for now, not after hours of extraction."""
-    if config.cells.enabled:
-        if model is None:
-            raise ValueError(
-                "embed.model is none, but cells.enabled is true: cells search embeddings; set cells.enabled: false "
-                "(as configs/hash-only.yaml does) or name a model"
-            )
-        require_faiss()
-        search_device(config.cells)
 
 
 @dataclass(slots=True)

@@ -23,17 +23,15 @@ from onceseen.core.files import (
 )
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard, node_id
-from onceseen.core.remote import use_beam_options
-from onceseen.embed import check_device, describe_embedder
 from onceseen.jobs.checks import check_disk, check_places, check_unused, check_workers, check_writable
 from onceseen.jobs.decisions import DecisionRows, read_decisions, write_decisions
-from onceseen.jobs.dedup import RunConflictError, check_models, with_threads
+from onceseen.jobs.dedup import RunConflictError
 from onceseen.jobs.extract_job import ExtractShards
 from onceseen.jobs.lock import run_lock
 from onceseen.jobs.match.run import MatchJob
 from onceseen.jobs.match.verification import VerifyPairs
 from onceseen.jobs.match.work import WorkFiles
-from onceseen.jobs.remote_checks import check_remote
+from onceseen.jobs.prepare import prepare
 from onceseen.jobs.rewrite_job import WriteDedupedShards
 from onceseen.jobs.runner import JobError, Runner
 from onceseen.jobs.scan.contaminated import WriteContaminated, gather_components
@@ -106,24 +104,13 @@ def run_scan(request: ScanRequest) -> ScanResult:
         ValueError: Wrong usage or config, a reference of another model, or a directory that holds something else.
         CheckError, LockHeldError, JobError, ReconciliationError: The scan cannot go on.
     """
-    config = with_threads(request.config)
-    use_beam_options([f"--{option}" for option in config.runner.options])
-    request = replace(
-        request,
-        config=config,
-        queries=tuple(absolute(plain_path(q)) for q in request.queries),
-        decisions=plain_path(request.decisions),
-    )
+    queries = tuple(absolute(plain_path(q)) for q in request.queries)
     layout = RunLayout.at(request.output)
+    ready = prepare(request.config, (*queries, request.reference.layout.root), layout.root)
+    config, model = ready.config, ready.model
+    request = replace(request, config=config, queries=queries, decisions=plain_path(request.decisions))
     decisions = read_decisions(request.decisions) if request.decisions else DecisionRows()
-    model = describe_embedder(config.embed)
-    check_models(config, model)
     check_comparable(request.reference, config, model.to_json() if model else None)
-    runner = Runner(config.runner)
-    runner.check_name()
-    check_remote(runner, (*request.queries, request.reference.layout.root), layout.root)
-    if runner.is_local:
-        check_device(config.embed)
     first = request.reference.next_number
     shards = [replace(s, number=first + s.number) for s in list_shards(request.queries, config.read)]
     check_places(layout, request.queries, shards, scan=True)
