@@ -8,7 +8,7 @@ from typing import Any
 
 from onceseen.core.config import PipelineConfig, ScanConfig
 from onceseen.core.config_io import config_from_mapping, config_to_mapping, load_config
-from onceseen.core.files import real_path
+from onceseen.core.files import plain_path, real_path
 from onceseen.core.layout import RunLayout
 from onceseen.core.listing import shards_from_json
 from onceseen.core.records import Shard
@@ -53,7 +53,7 @@ def open_reference(path: str) -> ReferenceRun:
     Raises:
         ValueError: If there is none, its match job is not finished, or it is of another schema version.
     """
-    layout = RunLayout.at(real_path(path))
+    layout = RunLayout.at(real_path(plain_path(path)))
     try:
         state = RunState.load(layout)
     except ValueError as error:
