@@ -101,7 +101,7 @@ class Reference:
             ValueError: If there is no such run, it is not finished, of another schema version or model, an override
                 does not fit, or the index has no place.
 
-        Cost: milliseconds and the loading of the model once; building takes about 3 minutes and 5 to 6 GB of disk a
+        Cost: milliseconds and the loading of the model once; building takes some minutes and about 6 GB of disk a
         million pictures, once.
         """
         path = os.fspath(run)
