@@ -1,7 +1,8 @@
-"""What all tests share: no telemetry, and the limits of integration tests."""
+"""What all tests share: no telemetry, logging as nobody has set it up, and the limits of integration tests."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,16 @@ from onceseen.quiet import disable_telemetry
 
 # Before any test imports a package that reads these variables once, on import.
 disable_telemetry()
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_imported() -> None:
+    """Undoes what a command run by an earlier test has set up: its handler writes to that test's stderr."""
+    logger = logging.getLogger("onceseen")
+    logger.handlers.clear()
+    logger.propagate = True
+    logger.setLevel(logging.NOTSET)
+
 
 _INTEGRATION = Path(__file__).parent / "integration"
 _INTEGRATION_TIMEOUT_S = 180
