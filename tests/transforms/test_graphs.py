@@ -39,8 +39,8 @@ from onceseen.jobs.append import append_config
 from onceseen.jobs.checks import check_workers
 from onceseen.jobs.dedup import DedupRequest, run_dedup
 from onceseen.jobs.match import verification
+from onceseen.jobs.reference_run import open_reference, scan_config
 from onceseen.jobs.runner import Runner
-from onceseen.jobs.scan.reference import open_reference, scan_config
 from onceseen.jobs.scan.run import ScanRequest, run_scan
 from onceseen.jobs.shuffles import ELEMENT_LIMIT, SIZES, Gather, MeasureFn, Spread
 from onceseen.shards import list_shards

@@ -25,6 +25,7 @@ from onceseen.jobs.match.proposals import ProposeCompletions, ProposeLooks
 from onceseen.jobs.match.recall import MeasureRecall, recall_path, write_queries
 from onceseen.jobs.match.training import make_cells
 from onceseen.jobs.match.work import WorkFiles
+from onceseen.neighbors.cells_file import read_cells
 from onceseen.neighbors.packing import PAIR, STAR, Asked
 from transforms.conftest import ROWS, FeatureRun
 
@@ -65,7 +66,7 @@ def test_only_what_meets_a_query_passes_the_shuffle(feature_run: FeatureRun) -> 
     sent = {}
     for keyed in (False, True):
         if keyed:
-            keys = write_asked_keys(layout, shards[2:], config)
+            keys = write_asked_keys(layout, shards[2:], config, read_cells(layout.centroids()))
             assert 0 < keys.share_of_values(config.bands.bits) < 0.01
         blocks = [b for s in shards[:2] for b in code_blocks(s, layout, config, Pass(), asked)]
         sent[keyed] = sum(len(data) for (kind, *_), data in blocks if kind == "band")

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 from onceseen.cli.arguments import add_job_control, add_settings
 
 if TYPE_CHECKING:
-    from onceseen.jobs.scan.reference import ReferenceRun
+    from onceseen.core.config import RunnerConfig
+    from onceseen.jobs.reference_run import ReferenceRun
 
 TAKES_BEAM_OPTIONS = True
 EPILOG = """\
@@ -80,8 +81,8 @@ def run(args: argparse.Namespace) -> int:
 
     from onceseen.core.config_io import load_runner
     from onceseen.core.remote import use_beam_options
+    from onceseen.jobs.reference_run import open_reference, scan_config
     from onceseen.jobs.runner import with_flags
-    from onceseen.jobs.scan.reference import open_reference, scan_config
     from onceseen.jobs.scan.run import ScanRequest, run_scan
 
     _check_flags(args)
@@ -89,9 +90,8 @@ def run(args: argparse.Namespace) -> int:
     use_beam_options([f"--{option}" for option in runner.options])  # the reference may be remote
     reference = open_reference(args.reference)
     if args.append:
-        return _append(args, reference)
-    config = scan_config(reference, args.config, args.overrides, args.policy)
-    config = replace(config, runner=with_flags(config.runner, args.beam_options))
+        return _append(args, reference, runner)
+    config = replace(scan_config(reference, args.config, args.overrides, args.policy), runner=runner)
     result = run_scan(
         ScanRequest(
             queries=tuple(args.queries),
@@ -133,20 +133,19 @@ def _check_flags(args: argparse.Namespace) -> None:
         )
 
 
-def _append(args: argparse.Namespace, reference: ReferenceRun) -> int:
+def _append(args: argparse.Namespace, reference: ReferenceRun, runner: RunnerConfig) -> int:
     """Deduplicates a new crawl against the reference."""
     from dataclasses import replace
 
     from onceseen.cli.dedup import say_result
     from onceseen.jobs.append import append_config
     from onceseen.jobs.dedup import DedupRequest, run_dedup
-    from onceseen.jobs.runner import with_flags
 
     config = append_config(reference, args.config, args.overrides)
     request = DedupRequest(
         sources=tuple(args.queries),
         output=args.output,
-        config=replace(config, runner=with_flags(config.runner, args.beam_options)),
+        config=replace(config, runner=runner),
         dry_run=args.dry_run,
         decisions=args.decisions,
         redo=args.redo,

@@ -111,7 +111,7 @@ class RunLayout:
         """All that a run writes, or a scan, for starting again; other files in the directory are left alone."""
         names = ["features", "thumbs", "pairs", "verdicts", "failures", "shards", "stats", "index", ".state"]
         if scan:
-            names += ["findings", "flagged.parquet", "summary.json", "delete_list.csv", "splits.csv"]
+            names += ["findings", "flagged.parquet", "summary.json", "delete_list.csv"]
         return [
             self.run_json(),
             self.timings_json(),

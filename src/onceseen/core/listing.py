@@ -14,7 +14,7 @@ from onceseen.core.records import Shard, ShardKind
 
 
 def shard_to_json(shard: Shard) -> dict[str, Any]:
-    """A shard as run.json has it; fields that say nothing are left out."""
+    """A shard as run.json has it."""
     return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(shard).items()}
 
 

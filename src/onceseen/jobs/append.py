@@ -20,7 +20,7 @@ from onceseen.core.ids import name_order
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard
 from onceseen.jobs.decisions import DecisionRows, merge_decisions, stored_decisions, with_takedowns
-from onceseen.jobs.scan.reference import ReferenceRun
+from onceseen.jobs.reference_run import ReferenceRun
 from onceseen.jobs.takedowns import read_takedowns
 from onceseen.shards import list_shards
 

@@ -17,7 +17,6 @@ from onceseen.core.files import (
     read_bytes,
     read_json,
     remove,
-    remove_temporaries,
     write_bytes,
     write_json,
 )
@@ -35,7 +34,6 @@ from onceseen.jobs.checks import (
     CheckError,
     check_disk,
     check_places,
-    check_unused,
     check_workers,
     check_writable,
 )
@@ -50,14 +48,14 @@ from onceseen.jobs.extract_job import ExtractShards
 from onceseen.jobs.finish import write_statistics
 from onceseen.jobs.lock import run_lock
 from onceseen.jobs.match.run import MatchJob
-from onceseen.jobs.prepare import prepare
+from onceseen.jobs.prepare import prepare, state_there
+from onceseen.jobs.reference_run import ReferenceRun, check_comparable
 from onceseen.jobs.rewrite_job import WriteDedupedShards
 from onceseen.jobs.runner import JobError, Runner
-from onceseen.jobs.scan.reference import ReferenceRun, check_comparable
 from onceseen.jobs.shard_jobs import ShardJobs
 from onceseen.jobs.state import (
+    DEDUP,
     DONE,
-    JOBS,
     RUNNING,
     Fingerprints,
     RunState,
@@ -211,15 +209,11 @@ class _Dedup:
 
     def _open_state(self) -> RunState:
         """The run's state, after every reason to refuse it has been looked at."""
-        check_unused(self.layout)
-        if self.request.overwrite:
-            self._remove_run()
-        state = RunState.load(self.layout)
-        if state is not None and any(state.job(name)[0] == RUNNING for name in JOBS):
-            remove_temporaries(self.layout.root)  # a killed run's half-written files
+        state = state_there(self.layout, DEDUP, overwrite=self.request.overwrite)
         if state is None:
-            state = RunState.start(self.layout, self.every, self.request.config, self.model)
-            state.list_shards(self.every, self.crawls)
+            state = RunState.start(
+                self.layout, self.every, self.request.config, self.model, crawls=self.crawls
+            )
         elif state.job("extract")[1] != self.prints.extract:
             different = describe_difference(state, self.every, self.request.config, self.model)
             raise RunConflictError(
@@ -255,12 +249,6 @@ class _Dedup:
         elif redo == "rewrite":
             state.mark("rewrite", "", "")
             self._remove_rewrite()
-
-    def _remove_run(self) -> None:
-        """Removes what a run writes, and nothing else that may be in the directory."""
-        last = self.layout.run_json()  # until it is gone, the rest is known as a run's
-        for path in (*(p for p in self.layout.everything() if p != last), last):
-            remove(path)
 
     def _remove_rewrite(self) -> None:
         for path in (self.layout.shards_dir(), self.layout.rewrite_marks_dir()):

@@ -1,4 +1,4 @@
-"""What a command looks at before it lists anything: settings, model, runner, workers' view of the paths."""
+"""What a command looks at before it works: settings, model, runner, the stores, and what its directory holds."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from dataclasses import dataclass, replace
 
 from onceseen.core.config import PipelineConfig
 from onceseen.core.cores import available_cores
+from onceseen.core.files import remove, remove_temporaries
+from onceseen.core.layout import RunLayout
 from onceseen.core.remote import use_beam_options
 from onceseen.embed import EmbedderSpec, check_device, describe_embedder
+from onceseen.jobs.checks import check_unused
 from onceseen.jobs.remote_checks import check_remote
 from onceseen.jobs.runner import Runner
+from onceseen.jobs.state import JOBS, RUNNING, SCAN, RunState
 from onceseen.neighbors import require_faiss, search_device
 
 
@@ -51,6 +55,29 @@ def prepare(config: PipelineConfig, sources: Sequence[str], output: str) -> Prep
     if runner.is_local:
         check_device(config.embed)
     return Prepared(config, model, runner)
+
+
+def state_there(layout: RunLayout, kind: str, *, overwrite: bool) -> RunState | None:
+    """The state of the run or scan that a directory holds, without what a killed one left half-written.
+
+    Args:
+        layout: The directory.
+        kind: `dedup` or `scan`.
+        overwrite: Whether all that such a command writes is removed first, and nothing else that may be there.
+
+    Raises:
+        ValueError: If the directory holds something else.
+    """
+    scan = kind == SCAN
+    check_unused(layout, scan=scan)
+    if overwrite:
+        last = layout.run_json()  # until it is gone, the rest is known as a run's
+        for path in (*(p for p in layout.everything(scan=scan) if p != last), last):
+            remove(path)
+    state = RunState.load(layout, kind)
+    if state is not None and any(state.job(name)[0] == RUNNING for name in JOBS):
+        remove_temporaries(layout.root)
+    return state
 
 
 def _with_threads(config: PipelineConfig) -> PipelineConfig:

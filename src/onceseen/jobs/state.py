@@ -220,18 +220,20 @@ class RunState:
         config: PipelineConfig,
         model: Mapping[str, Any] | None,
         kind: str = DEDUP,
+        crawls: Sequence[int] = (),
     ) -> RunState:
         """A new run; nothing is written yet."""
         content = {
             "schema_version": SCHEMA_VERSION,
             "kind": kind,
             "config": {},
-            "shards": [shard_to_json(s) for s in shards],
+            "shards": [],
             "model": model,
             "versions": {},
             "jobs": {job: {"state": "", "fingerprint": ""} for job in JOBS},
         }
         state = cls(layout, content)
+        state.list_shards(shards, crawls)
         state.describe(config)
         return state
 

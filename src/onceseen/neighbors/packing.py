@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from onceseen.core.records import Shard, node_id
+
 Records = NDArray[np.void]
 
 PAIR = np.dtype([("a", "<i8"), ("b", "<i8")])
@@ -47,6 +49,10 @@ class Asked:
 
     since: int = 0
     across: bool = False
+
+    def is_newer(self, shard: Shard) -> bool:
+        """Whether a shard's samples ask for pairs: queries, or a crawl that is appended."""
+        return node_id(shard.number, 0) >= self.since
 
 
 ALL_PAIRS = Asked()

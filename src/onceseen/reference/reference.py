@@ -19,7 +19,7 @@ from onceseen.core.layout import RunLayout
 from onceseen.core.listing import read_configs
 from onceseen.detect import Match
 from onceseen.embed import Embedder, SharedEmbedder, check_device, describe_embedder, embed_padded
-from onceseen.jobs.scan.reference import ReferenceRun, check_comparable, open_reference, scan_config
+from onceseen.jobs.reference_run import ReferenceRun, check_comparable, open_reference, scan_config
 from onceseen.neighbors.cells_file import read_cells
 from onceseen.reference.build import IndexPlan, ensure_index
 from onceseen.reference.checks import Check

@@ -19,8 +19,7 @@ from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard
 from onceseen.jobs.match.classes import class_members
 from onceseen.neighbors.bands import band_positions, band_values
-from onceseen.neighbors.cells import assign_coarse
-from onceseen.neighbors.cells_file import read_cells
+from onceseen.neighbors.cells import Cells, assign_coarse
 from onceseen.neighbors.device import search_device
 from onceseen.neighbors.packing import MIRRORED_FLAG, Records
 from onceseen.neighbors.regions import signatures, vector_regions
@@ -52,10 +51,19 @@ class AskedKeys:
         return float(min(1.0, 4 * most / 2**bits))
 
 
-def write_asked_keys(layout: RunLayout, queries: Sequence[Shard], config: PipelineConfig) -> AskedKeys:
-    """Gathers the keys of the queries in this process: at most `MOST_QUERIES` regions, 128 bytes each in bands."""
+def write_asked_keys(
+    layout: RunLayout, queries: Sequence[Shard], config: PipelineConfig, cells: Cells | None
+) -> AskedKeys:
+    """Gathers the keys of the queries in this process: at most `MOST_QUERIES` regions, 128 bytes each in bands.
+
+    Args:
+        layout: The scan.
+        queries: Its query shards.
+        config: Sections bands and cells are used.
+        cells: The coarse cells; None where embeddings are not searched.
+    """
     found: list[list[NDArray[np.uint32]]] = [[] for _ in range(config.bands.bands)]
-    cells: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
+    met: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
     positions = band_positions(config.bands)
     for shard in queries:
         members = class_members(layout, shard)
@@ -63,13 +71,13 @@ def write_asked_keys(layout: RunLayout, queries: Sequence[Shard], config: Pipeli
             values = band_values(signatures(layout, shard, members, config)["pdq"], positions)
             for band in range(config.bands.bands):
                 found[band].append(np.unique(values[:, band]))
-        if config.cells.enabled:
+        if cells is not None:
             regions = vector_regions(layout, shard, members)
-            known, device = read_cells(layout.centroids()), search_device(config.cells)
-            cells.append(np.unique(assign_coarse(regions.vectors, known, config.cells.coarse_probes, device)))
+            device = search_device(config.cells)
+            met.append(np.unique(assign_coarse(regions.vectors, cells, config.cells.coarse_probes, device)))
     empty = np.empty(0, dtype=np.uint32)
     bands = [np.unique(np.concatenate([empty, *parts])) for parts in found]
-    keys = AskedKeys(tuple(bands), np.unique(np.concatenate(cells)))
+    keys = AskedKeys(tuple(bands), np.unique(np.concatenate(met)))
     buffer = io.BytesIO()
     ends = np.cumsum([len(b) for b in bands])
     np.savez(buffer, values=np.concatenate([empty, *bands]), ends=ends, cells=keys.cells)

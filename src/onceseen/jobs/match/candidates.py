@@ -16,7 +16,7 @@ import numpy as np
 from onceseen.core.config import PipelineConfig
 from onceseen.core.layout import RunLayout
 from onceseen.core.metrics import counter, distribution
-from onceseen.core.records import Shard, node_id
+from onceseen.core.records import Shard
 from onceseen.jobs.match.asked_keys import AskedKeys, read_asked_keys
 from onceseen.jobs.match.classes import class_members
 from onceseen.jobs.match.work import WorkFiles, by_shard
@@ -79,8 +79,7 @@ def code_blocks(
 
     Of a reference only those that meet a query's key, where the queries' keys are known.
     """
-    is_reference = asked.across and node_id(shard.number, 0) < asked.since
-    keys = read_asked_keys(layout) if is_reference else None
+    keys = read_asked_keys(layout) if asked.across and not asked.is_newer(shard) else None
     if config.bands.enabled:
         yield from _band_blocks(shard, layout, config, part, keys)
     if config.cells.enabled:

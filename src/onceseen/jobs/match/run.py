@@ -14,7 +14,7 @@ from onceseen.core.config import PipelineConfig
 from onceseen.core.cores import available_memory
 from onceseen.core.files import read_json_if_there, remove
 from onceseen.core.layout import RunLayout
-from onceseen.core.records import Crawls, Shard, node_id
+from onceseen.core.records import Crawls, Shard
 from onceseen.jobs.decisions import DecisionRows, Decisions, heads_of_classes, resolve_decisions
 from onceseen.jobs.graphs import over_shards
 from onceseen.jobs.match.asked_keys import MOST_QUERIES, AskedKeys, write_asked_keys
@@ -33,7 +33,7 @@ from onceseen.jobs.match.verification import VerifyPairs
 from onceseen.jobs.match.work import WorkFiles
 from onceseen.jobs.runner import Runner
 from onceseen.neighbors.bands import band_partitions
-from onceseen.neighbors.cells_file import read_cells
+from onceseen.neighbors.cells import Cells
 from onceseen.neighbors.packing import ALL_PAIRS, STAR, Asked
 
 SHUFFLE_FACTOR = 6
@@ -115,15 +115,15 @@ class MatchJob:
         pictures = self.pictures
         if not pictures:
             return ()
-        dimensions = 0
+        cells = None
         if self.config.cells.enabled:
             self.progress("cells")
-            dimensions = make_cells(self.layout, self.shards, pictures, self.config.cells).code_dimensions
+            cells = make_cells(self.layout, self.shards, pictures, self.config.cells)
         keys = None
         if self.asked.across and self.asked_regions <= MOST_QUERIES:
-            queries = [s for s in self.shards if node_id(s.number, 0) >= self.asked.since]
-            keys = write_asked_keys(self.layout, queries, self.config)
-        passes = self.config.cells.passes or self._passes(pictures, dimensions, keys)
+            queries = [s for s in self.shards if self.asked.is_newer(s)]
+            keys = write_asked_keys(self.layout, queries, self.config, cells)
+        passes = self.config.cells.passes or self._passes(pictures, cells, keys)
         ranges = band_partitions(2 * pictures, self.config.bands.bands, 8 * passes)
         steps = [Pass(index, passes, ranges) for index in range(passes)]
         for step in steps:
@@ -131,16 +131,16 @@ class MatchJob:
             self.steps(name, FindCandidatePairs(self.layout, self.config, step, self.asked), light=False)
         return tuple(step.step for step in steps)
 
-    def _passes(self, pictures: int, dimensions: int, keys: AskedKeys | None) -> int:
+    def _passes(self, pictures: int, known: Cells | None, keys: AskedKeys | None) -> int:
         """Passes such that a pass's shuffle fits the memory at hand; one where the runner has its own shuffle."""
         if not self.runner.is_local:
             return 1
         bands, cells = self.config.bands, self.config.cells
         in_bands = bands.bands * (1 + bands.mirrored) * 41 * bands.enabled
-        in_cells = cells.coarse_probes * (dimensions + 17) * cells.enabled
+        in_cells = cells.coarse_probes * (known.code_dimensions + 17) if known is not None else 0
         moved = pictures * (in_bands + in_cells)
         if keys is not None:
-            coarse = len(read_cells(self.layout.centroids()).centroids) if cells.enabled else 1
+            coarse = len(known.centroids) if known is not None else 1
             moved = math.ceil(
                 self.asked_regions * (in_bands + in_cells)
                 + pictures

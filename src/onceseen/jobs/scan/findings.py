@@ -109,7 +109,7 @@ def shard_matches(shard: Shard, plan: FindingsPlan) -> dict[int, list[tuple[int,
     Returns:
         Query node to (reference node, match), the best `_MATCHES`, by reference node.
     """
-    if node_id(shard.number, 0) < plan.asked.since:
+    if not plan.asked.is_newer(shard):
         return {}
     found: dict[int, list[tuple[int, Match]]] = defaultdict(list)
     for node, head, equal in WorkFiles(plan.layout).read(STARS, shard.number, STAR).tolist():
@@ -166,7 +166,7 @@ def write_findings(keyed: tuple[int, Mapping[str, Iterable[Any]]], plan: Finding
     """Writes one query shard's findings, and the verdicts by which it is written again."""
     answers = list(keyed[1]["answers"])
     for shard in keyed[1]["shard"]:
-        if node_id(shard.number, 0) < plan.asked.since:
+        if not plan.asked.is_newer(shard):
             continue
         rows = [r for block in answers for r in bytes_table(block).to_pylist()]
         details = {(r["query"], r["reference"]): r for r in rows}

@@ -25,12 +25,10 @@ from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard, ShardKind
 from onceseen.core.schemas import FINDINGS
 from onceseen.detect import Finding
+from onceseen.jobs.reference_run import ReferenceRun
 from onceseen.jobs.scan.contaminated import CONTAMINATED
-from onceseen.jobs.scan.reference import ReferenceRun
 from onceseen.stats import ReconciliationError
 from onceseen.stats.report.scan import ScanReport, write_scan_report
-
-_COUNTED = ("verdict", "kind", "transform", "reference_id", "component_id")
 
 
 def write_scan_results(

@@ -18,12 +18,11 @@ from onceseen.core.files import (
     plain_path,
     read_json,
     remove,
-    remove_temporaries,
     write_json,
 )
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard, node_id
-from onceseen.jobs.checks import check_disk, check_places, check_unused, check_workers, check_writable
+from onceseen.jobs.checks import check_disk, check_places, check_workers, check_writable
 from onceseen.jobs.decisions import DecisionRows, read_decisions, write_decisions
 from onceseen.jobs.dedup import RunConflictError
 from onceseen.jobs.extract_job import ExtractShards
@@ -31,17 +30,16 @@ from onceseen.jobs.lock import run_lock
 from onceseen.jobs.match.run import MatchJob
 from onceseen.jobs.match.verification import VerifyPairs
 from onceseen.jobs.match.work import WorkFiles
-from onceseen.jobs.prepare import prepare
+from onceseen.jobs.prepare import prepare, state_there
+from onceseen.jobs.reference_run import ReferenceRun, check_comparable
 from onceseen.jobs.rewrite_job import WriteDedupedShards
 from onceseen.jobs.runner import JobError, Runner
 from onceseen.jobs.scan.contaminated import WriteContaminated, gather_components
 from onceseen.jobs.scan.findings import FindingsPlan, WriteFindings
 from onceseen.jobs.scan.finish import write_scan_results
-from onceseen.jobs.scan.reference import ReferenceRun, check_comparable
 from onceseen.jobs.shard_jobs import ShardJobs
 from onceseen.jobs.state import (
     DONE,
-    JOBS,
     RUNNING,
     SCAN,
     Fingerprints,
@@ -175,15 +173,8 @@ class _Scan:
 
     def _open_state(self) -> RunState:
         """The scan's state, after every reason to refuse it has been looked at."""
-        check_unused(self.layout, scan=True)
-        if self.request.overwrite:
-            last = self.layout.run_json()  # until it is gone, the rest is known as a scan's
-            for path in (*(p for p in self.layout.everything(scan=True) if p != last), last):
-                remove(path)
-        state = RunState.load(self.layout, SCAN)
+        state = state_there(self.layout, SCAN, overwrite=self.request.overwrite)
         config, model = self.request.config, self.request.reference.model
-        if state is not None and any(state.job(name)[0] == RUNNING for name in JOBS):
-            remove_temporaries(self.layout.root)  # a killed scan's half-written files
         if state is None:
             return RunState.start(self.layout, self.every, config, model, SCAN)
         if state.job("extract")[1] not in ("", self.prints.extract):

@@ -1,4 +1,4 @@
-"""The run that a scan searches: opened, and refused where it cannot be."""
+"""The run that is searched or appended to: opened, and refused where it cannot be."""
 
 from __future__ import annotations
 
