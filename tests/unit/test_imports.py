@@ -17,7 +17,7 @@ PACKAGE = Path(onceseen.__file__).parent
 LAYERS = (
     ("quiet",),
     ("core",),
-    ("shards", "fingerprint", "embed", "neighbors", "verify", "clusters", "detect", "stats"),
+    ("shards", "fingerprint", "embed", "neighbors", "verify", "clusters", "detect", "audit", "stats"),
     ("jobs", "planted", "evaluate", "explain", "report", "fetch", "training"),
     ("reference",),
     ("serve", "takedown"),
@@ -28,7 +28,18 @@ LAYERS = (
 STAGES = LAYERS[2]
 HEAVY = ("torch", "torchvision", "open_clip", "onnxruntime", "faiss", "img2dataset", "wandb", "pandas")
 # Rooms whose algorithms are plain numpy; their Beam part, if they have one, is a module named here.
-PURE = ("clusters", "detect", "fingerprint", "verify", "neighbors", "fetch", "reference", "serve", "training")
+PURE = (
+    "audit",
+    "clusters",
+    "detect",
+    "fingerprint",
+    "verify",
+    "neighbors",
+    "fetch",
+    "reference",
+    "serve",
+    "training",
+)
 BEAM_MODULES = ("transforms", "combine", "beam")
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-Z_95 = 1.959963984540054
+from onceseen.core.intervals import wilson
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +33,7 @@ class Rate:
         >>> [round(end, 4) for end in Rate(8, 10).interval]
         [0.4902, 0.9433]
         """
-        if not self.total:
-            return None
-        n, p = self.total, self.hits / self.total
-        middle = (p + Z_95**2 / (2 * n)) / (1 + Z_95**2 / n)
-        half = Z_95 / (1 + Z_95**2 / n) * math.sqrt(p * (1 - p) / n + Z_95**2 / (4 * n * n))
-        low = 0.0 if self.hits == 0 else max(0.0, middle - half)
-        high = 1.0 if self.hits == n else min(1.0, middle + half)
-        return low, high
+        return wilson(self.hits, self.total) if self.total else None
 
     def to_json(self) -> dict[str, object]:
         """Plain mapping, shares rounded to six decimals."""
