@@ -15,7 +15,9 @@ from onceseen.core.accelerator import check_accelerator, find_accelerator
 from onceseen.core.config_input import EmbedConfig, FingerprintConfig, ReadConfig, require
 
 __all__ = [
+    "AUDIT_EDGES",
     "EXTRACT",
+    "AuditConfig",
     "BandsConfig",
     "CellsConfig",
     "EmbedConfig",
@@ -229,6 +231,64 @@ class ScanConfig:
         return self.near_score if self.policy == "flag" else self.decontaminate_score
 
 
+AUDIT_EDGES = ("pixels", "embedding", "both", "either")
+"""Which pairs of generations are near-identical: by one signal, by both, or by one of the two."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditConfig:
+    """When a prompt's generations show that a training picture was memorised.
+
+    Attributes:
+        min_clique: So many generations of a prompt must all be near-identical to each other.
+        side: Side, in pixels, of the squares that pictures are compared at; 0: the commonest longer side of the
+            generations, at most `max_side`.
+        max_side: Largest side that is chosen.
+        match_distance: Largest tiled distance, in [0, 1], of a generation and the training picture that it shows; 0:
+            calibrated.
+        match_ratio: Largest distance to the nearest training picture / distance to the second-nearest distinct one.
+        edge_distance: Largest tiled distance of two near-identical generations; 0: the match distance.
+        edge_cosine: Least cosine of two near-identical generations; 0: calibrated.
+        edges: Whose clique decides (`AUDIT_EDGES`); the other is a column.
+        max_rate: Largest share of pictures that cannot have been memorised which a calibrated threshold lets pass.
+        clique_steps: Most steps of a clique search; where they do not suffice, a bound is given.
+        template_tiles: Tiles, of 16, that generations must share where they share but a part.
+        template_contrast: Least contrast of such a tile: standard deviation of its values, in [0, 1].
+        candidates: Distinct training pictures whose pixels are compared with a generation: the nearest by thumbs.
+        train_samples: Training pictures whose distance to the others is measured, for comparison or to calibrate by.
+    """
+
+    min_clique: int = 10
+    side: int = 0
+    max_side: int = 256
+    match_distance: float = 0.0
+    match_ratio: float = 0.75
+    edge_distance: float = 0.0
+    edge_cosine: float = 0.0
+    edges: str = "pixels"
+    max_rate: float = 0.01
+    clique_steps: int = 100_000
+    template_tiles: int = 6
+    template_contrast: float = 0.03
+    candidates: int = 4
+    train_samples: int = 2_000
+
+    def __post_init__(self) -> None:
+        require(self.min_clique >= 2, "audit.min_clique", self.min_clique, "2 generations or more")
+        require(self.side == 0 or self.side >= 8, "audit.side", self.side, "0, or 8 pixels or more")
+        require(self.max_side >= 8, "audit.max_side", self.max_side, "8 pixels or more")
+        for name in ("match_distance", "edge_distance", "template_contrast"):
+            require(0 <= getattr(self, name) <= 1, f"audit.{name}", getattr(self, name), "a number in [0, 1]")
+        require(0 < self.match_ratio <= 1, "audit.match_ratio", self.match_ratio, "a number in (0, 1]")
+        require(-1 <= self.edge_cosine <= 1, "audit.edge_cosine", self.edge_cosine, "a cosine in [-1, 1]")
+        require(self.edges in AUDIT_EDGES, "audit.edges", self.edges, f"one of {', '.join(AUDIT_EDGES)}")
+        require(0 < self.max_rate < 1, "audit.max_rate", self.max_rate, "a share over 0 and under 1")
+        require(self.clique_steps >= 1, "audit.clique_steps", self.clique_steps, "1 or more")
+        require(1 <= self.template_tiles <= 16, "audit.template_tiles", self.template_tiles, "1 to 16 tiles")
+        require(self.candidates >= 2, "audit.candidates", self.candidates, "2 or more: the ratio is of two")
+        require(self.train_samples >= 2, "audit.train_samples", self.train_samples, "2 pictures or more")
+
+
 @dataclass(frozen=True, slots=True)
 class RunnerConfig:
     """Where the jobs run; never part of a job's fingerprint.
@@ -274,6 +334,7 @@ class PipelineConfig:
     keep: KeepConfig = field(default_factory=KeepConfig)
     write: WriteConfig = field(default_factory=WriteConfig)
     scan: ScanConfig = field(default_factory=ScanConfig)
+    audit: AuditConfig = field(default_factory=AuditConfig)
     runner: RunnerConfig = field(default_factory=RunnerConfig)
 
     def __post_init__(self) -> None:

@@ -83,6 +83,26 @@ class RunLayout:
         """All findings of a scan."""
         return join(self.root, "flagged.parquet")
 
+    def audit_scan(self) -> RunLayout:
+        """An audit's scan of the generations."""
+        return RunLayout(join(self.root, "scan"))
+
+    def audit_held_out(self) -> RunLayout:
+        """An audit's scan of the held-out pictures; absent without any."""
+        return RunLayout(join(self.root, "held-out"))
+
+    def audit_prompts(self) -> str:
+        """What an audit says of each prompt."""
+        return join(self.root, "prompts.parquet")
+
+    def audit_generations(self) -> str:
+        """What an audit says of each generation."""
+        return join(self.root, "generations.parquet")
+
+    def audit_thresholds(self) -> str:
+        """The thresholds that an audit went by, and where they come from."""
+        return join(self.root, "thresholds.json")
+
     def index_dir(self) -> str:
         """Indexes that `Reference` and `serve` search; built on first use."""
         return join(self.root, "index")
@@ -107,11 +127,18 @@ class RunLayout:
         """The decisions that the verdicts follow, as `--decisions` takes them; absent where there were none."""
         return join(self.root, "decisions.csv")
 
-    def everything(self, *, scan: bool = False) -> list[str]:
-        """All that a run writes, or a scan, for starting again; other files in the directory are left alone."""
+    def everything(self, kind: str = "") -> list[str]:
+        """All that a run writes, for starting again; other files in the directory are left alone.
+
+        Args:
+            kind: `scan` or `audit`; else a run.
+        """
         names = ["features", "thumbs", "pairs", "verdicts", "failures", "shards", "stats", "index", ".state"]
-        if scan:
+        if kind == "scan":
             names += ["findings", "flagged.parquet", "summary.json", "delete_list.csv"]
+        if kind == "audit":
+            names = ["scan", "held-out", ".state", "summary.json", "delete_list.csv"]
+            names += ["prompts.parquet", "generations.parquet", "thresholds.json"]
         return [
             self.run_json(),
             self.timings_json(),

@@ -134,6 +134,58 @@ FINDINGS = pa.schema(
     ]
 )
 
+AUDIT_PROMPTS = pa.schema(
+    [
+        ("prompt_id", pa.string()),  # 16 hex digits: the hash of the normalised prompt
+        ("prompt", pa.string()),  # as the first generation has it
+        ("verdict", pa.string()),  # memorised, collapsed, template, varied or too_few
+        ("generations", pa.int32()),  # those that could be read, excluded ones included
+        ("excluded", pa.int32()),  # blank
+        ("resized", pa.int32()),  # of another size than the others
+        ("clique", pa.int32()),  # largest clique of the graph that decides
+        ("clique_exact", pa.bool_()),
+        ("clique_bound", pa.int32()),  # no clique is larger
+        ("clique_pixels", pa.int32()),
+        ("clique_embedding", pa.int32()),
+        ("component_size", pa.int32()),
+        ("mean_distance", pa.float32()),  # of two members of the clique
+        ("representative_id", pa.string()),  # the clique's medoid
+        ("reference_id", pa.string()),  # the training picture that it shows; null if none
+        ("reference_component", pa.string()),
+        ("reference_group", pa.string()),  # the kept picture that stands for that one
+        ("matched_by", pa.string()),  # pixels, detector, both, template; empty if not matched
+        ("distance", pa.float32()),  # tiled, of the representative to its nearest training picture
+        ("second_distance", pa.float32()),  # to the nearest of another component
+        ("ratio", pa.float32()),
+        ("l2", pa.float32()),
+        ("paper_match", pa.bool_()),  # l2 <= .15
+        ("matched", pa.int32()),  # generations that show a training picture
+        ("template_tiles", pa.int32()),
+        ("copies", pa.int32()),  # of the most copied training picture with this caption; 0: there is none
+        ("occurrences", pa.int32()),  # training samples with this caption
+        ("nearest_distance", pa.float32()),  # smallest of all its generations
+    ]
+)
+
+AUDIT_GENERATIONS = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("prompt_id", pa.string()),  # null: it has no prompt, and was not judged
+        ("seed", pa.string()),
+        ("excluded", pa.bool_()),
+        ("in_clique", pa.bool_()),
+        ("reference_id", pa.string()),  # nearest training picture by pixels, matching or not
+        ("distance", pa.float32()),
+        ("second_distance", pa.float32()),
+        ("ratio", pa.float32()),
+        ("l2", pa.float32()),
+        ("matched", pa.bool_()),
+        ("matched_by", pa.string()),
+        ("detector", pa.string()),  # duplicate, near or clear
+        ("detector_reference_id", pa.string()),
+    ]
+)
+
 FAILURES = pa.schema(
     [
         ("subject", pa.string()),  # sample_id, or the shard's name

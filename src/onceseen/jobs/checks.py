@@ -25,6 +25,7 @@ from onceseen.core.files import (
 from onceseen.core.layout import RunLayout
 from onceseen.core.records import ImageSample, Shard, ShardKind
 from onceseen.jobs.runner import Runner
+from onceseen.jobs.state import DEDUP
 from onceseen.shards import read_shard
 from onceseen.shards.extensions import DICOM_SUFFIXES, may_be_dicom
 
@@ -53,7 +54,7 @@ def check_writable(layout: RunLayout) -> None:
 
 
 def check_places(
-    layout: RunLayout, sources: Sequence[str], shards: Sequence[Shard], *, scan: bool = False
+    layout: RunLayout, sources: Sequence[str], shards: Sequence[Shard], kind: str = DEDUP
 ) -> None:
     """Makes sure that a run neither removes its input nor comes to read itself.
 
@@ -61,12 +62,12 @@ def check_places(
         layout: The run.
         sources: The SRC arguments.
         shards: What they hold.
-        scan: Whether it is a scan.
+        kind: `dedup`, `scan` or `audit`.
 
     Raises:
         ValueError: If SRC lies in a place that the run writes and removes, or RUN in a directory that is SRC.
     """
-    written = [f"{real_path(path)}/" for path in layout.everything(scan=scan)]
+    written = [f"{real_path(path)}/" for path in layout.everything(kind)]
     for shard in shards:
         path = shard.path
         if shard.kind == ShardKind.FOLDER and shard.files:
@@ -87,7 +88,7 @@ def check_places(
             )
 
 
-def check_unused(layout: RunLayout, *, scan: bool = False) -> None:
+def check_unused(layout: RunLayout, kind: str = DEDUP) -> None:
     """Makes sure that a directory without run.json has nothing by the names that a run removes.
 
     Raises:
@@ -95,7 +96,7 @@ def check_unused(layout: RunLayout, *, scan: bool = False) -> None:
     """
     if exists(layout.run_json()):
         return
-    found = [path for path in layout.everything(scan=scan) if occupied(path)]
+    found = [path for path in layout.everything(kind) if occupied(path)]
     if found:
         raise ValueError(
             f"--output {layout.root} holds {found[0][len(layout.root) :].lstrip('/')} but no run.json, so it is no "

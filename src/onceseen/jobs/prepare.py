@@ -14,7 +14,7 @@ from onceseen.embed import EmbedderSpec, check_device, describe_embedder
 from onceseen.jobs.checks import check_unused
 from onceseen.jobs.remote_checks import check_remote
 from onceseen.jobs.runner import Runner
-from onceseen.jobs.state import JOBS, RUNNING, SCAN, RunState
+from onceseen.jobs.state import RunState
 from onceseen.neighbors import require_faiss, search_device
 
 
@@ -62,20 +62,19 @@ def state_there(layout: RunLayout, kind: str, *, overwrite: bool) -> RunState | 
 
     Args:
         layout: The directory.
-        kind: `dedup` or `scan`.
+        kind: `dedup`, `scan` or `audit`.
         overwrite: Whether all that such a command writes is removed first, and nothing else that may be there.
 
     Raises:
         ValueError: If the directory holds something else.
     """
-    scan = kind == SCAN
-    check_unused(layout, scan=scan)
+    check_unused(layout, kind)
     if overwrite:
         last = layout.run_json()  # until it is gone, the rest is known as a run's
-        for path in (*(p for p in layout.everything(scan=scan) if p != last), last):
+        for path in (*(p for p in layout.everything(kind) if p != last), last):
             remove(path)
     state = RunState.load(layout, kind)
-    if state is not None and any(state.job(name)[0] == RUNNING for name in JOBS):
+    if state is not None and state.is_running:
         remove_temporaries(layout.root)
     return state
 

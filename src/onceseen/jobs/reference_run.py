@@ -115,7 +115,7 @@ def scan_config(
         ValueError: If a setting is unknown or out of range.
     """
     base = config_to_mapping(reference.config)
-    for section in ("runner", "scan", "write", "keep"):
+    for section in ("runner", "scan", "write", "keep", "audit"):
         base.pop(section)
     base["cells"]["centroids"] = reference.layout.centroids() if reference.config.cells.enabled else ""
     base["cells"]["recall_samples"] = 0

@@ -27,7 +27,7 @@ from onceseen.verify import load_calibration
 
 JOBS = ("extract", "match", "rewrite")
 RUNNING, DONE = "running", "done"
-DEDUP, SCAN = "dedup", "scan"
+DEDUP, SCAN, AUDIT = "dedup", "scan", "audit"
 
 _EXTRACT_KEYS = {
     "read": (
@@ -65,6 +65,7 @@ _MATCH_KEYS = {
 }
 _SECRET = re.compile(r"^(\w*(?:secret|token|password|access_key)\w*)=.*", re.DOTALL)
 _SCAN_KEYS = {"scan": ("policy", "near_score", "decontaminate_score", "looks", "neighbors")}
+_AUDIT_KEYS = {"audit": None}
 _REWRITE_KEYS = {"read": ("on_failure",), "write": ("member", "sidecar")}
 _LIBRARIES = (
     "apache-beam",
@@ -77,6 +78,11 @@ _LIBRARIES = (
     "onnxruntime-gpu",
     "torch",
 )
+
+
+def jobs_of(kind: str) -> tuple[str, ...]:
+    """The jobs of a kind of directory, in their order: an audit's scans have run.json files of their own."""
+    return (AUDIT,) if kind == AUDIT else JOBS
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +125,17 @@ def scan_fingerprints(own: Fingerprints, config: PipelineConfig, reference: str)
     extract = _digest([SCAN, own.extract])
     match = _digest([extract, own.match, _chosen(config, _SCAN_KEYS), reference])
     return Fingerprints(extract, match, _digest([match, own.rewrite]))
+
+
+def audit_fingerprint(scans: Sequence[str], config: PipelineConfig, files: Sequence[str]) -> str:
+    """Fingerprint of an audit's own steps.
+
+    Args:
+        scans: The match fingerprints of its scans, which stand for generations, held-out pictures and reference.
+        config: Section audit is used.
+        files: Digests of the tables that the command was given, empty for none.
+    """
+    return _digest([AUDIT, SCHEMA_VERSION, list(scans), _chosen(config, _AUDIT_KEYS), list(files)])
 
 
 def append_fingerprints(own: Fingerprints, reference: str) -> Fingerprints:
@@ -187,7 +204,7 @@ class RunState:
 
         Args:
             layout: The run.
-            kind: `dedup` or `scan`.
+            kind: `dedup`, `scan` or `audit`.
 
         Raises:
             ValueError: If run.json is of another schema version or kind, or damaged.
@@ -230,7 +247,7 @@ class RunState:
             "shards": [],
             "model": model,
             "versions": {},
-            "jobs": {job: {"state": "", "fingerprint": ""} for job in JOBS},
+            "jobs": {job: {"state": "", "fingerprint": ""} for job in jobs_of(kind)},
         }
         state = cls(layout, content)
         state.list_shards(shards, crawls)
@@ -247,6 +264,11 @@ class RunState:
         self.content["config"] = _without_secrets(config_to_mapping(config))
         self.content["versions"] = versions()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether a job was begun and not ended."""
+        return any(entry["state"] == RUNNING for entry in self.content["jobs"].values())
+
     def job(self, name: str) -> tuple[str, str]:
         """(state, fingerprint) of a job."""
         entry = self.content["jobs"][name]
@@ -260,7 +282,8 @@ class RunState:
         """Records a job's state and writes run.json. A job that starts again makes the later ones undone."""
         self.content["jobs"][name] = {"state": state, "fingerprint": fingerprint}
         if state != DONE:
-            for later in JOBS[JOBS.index(name) + 1 :]:
+            order = jobs_of(self.content.get("kind", DEDUP))
+            for later in order[order.index(name) + 1 :]:
                 self.content["jobs"][later]["state"] = ""
         write_json(self.layout.run_json(), self.content)
 

@@ -111,7 +111,7 @@ def run_scan(request: ScanRequest) -> ScanResult:
     check_comparable(request.reference, config, model.to_json() if model else None)
     first = request.reference.next_number
     shards = [replace(s, number=first + s.number) for s in list_shards(request.queries, config.read)]
-    check_places(layout, request.queries, shards, scan=True)
+    check_places(layout, request.queries, shards, SCAN)
     check_writable(layout)
     with run_lock(layout):
         return _Scan(request, layout, shards, decisions).run()
