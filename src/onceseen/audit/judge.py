@@ -142,7 +142,9 @@ def _alike(chosen: list[GenerationInput], thresholds: Thresholds) -> NDArray[np.
     if embeddings:
         rows = np.array([i for i, _ in embeddings], dtype=np.int64)
         vectors = np.stack([vector for _, vector in embeddings])
-        found[np.ix_(rows, rows)] = cosines(vectors, vectors) >= thresholds.edge_cosine
+        near = cosines(vectors, vectors) >= thresholds.edge_cosine
+        # A product of floats need not be symmetric in its last bit.
+        found[np.ix_(rows, rows)] = near | near.T
     elif chosen and thresholds.edges != "pixels":
         raise ValueError(
             f"edges is {thresholds.edges!r} and none of {len(chosen)} generations has an embedding, "
