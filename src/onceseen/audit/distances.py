@@ -6,6 +6,8 @@ the tiles' distances is small only where every part of the picture agrees.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -146,7 +148,7 @@ def _unit(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
 
 def _centred(tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(n, values) float32 integers in [-128, 127]: differences stay, products get small."""
-    return tiles.reshape(len(tiles), -1).astype(np.float32) - np.float32(128)
+    return tiles.reshape(len(tiles), math.prod(tiles.shape[1:])).astype(np.float32) - np.float32(128)
 
 
 def _squared_distances(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:

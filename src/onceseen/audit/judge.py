@@ -118,7 +118,8 @@ def _graphs(chosen: list[GenerationInput], thresholds: Thresholds) -> _Graphs:
         thresholds.edges
     ]
     by_pixels = largest_clique(near, thresholds.clique_steps)
-    by_embedding = largest_clique(alike, thresholds.clique_steps)
+    embedded = any(generation.embedding is not None for generation in chosen)
+    by_embedding = largest_clique(alike, thresholds.clique_steps) if embedded else Clique((), True, 0)
     known = {"pixels": by_pixels, "embedding": by_embedding}
     clique = known.get(thresholds.edges) or largest_clique(graph, thresholds.clique_steps)
     component_size = len(largest_component(graph))
@@ -126,7 +127,7 @@ def _graphs(chosen: list[GenerationInput], thresholds: Thresholds) -> _Graphs:
 
 
 def _stack(chosen: list[GenerationInput]) -> NDArray[np.uint8]:
-    """(n, side, side, 3); a picture of one tile's pixel where nothing is usable."""
+    """(n, side, side, 3) uint8."""
     shapes = {generation.pixels.shape for generation in chosen}
     if len(shapes) > 1:
         raise ValueError(f"generations of shapes {sorted(shapes)}; bring all to one side by to_square")
