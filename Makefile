@@ -84,7 +84,7 @@ constraints: $(STAMPS)/venv ## resolve the ranges of pyproject.toml again and wr
 	@mkdir -p build
 	@$(TIMED) "resolving the whole test environment" \
 	  $(PIP) install --quiet --dry-run --ignore-installed --report build/resolution.json \
-	  '.[aws,cpu,fetch,gcp,hdfs,openclip,dev]' setuptools -r infra/lock-extra.txt
+	  '.[aws,cpu,diffusers,fetch,gcp,hdfs,openclip,dev]' setuptools -r infra/lock-extra.txt
 	$(BIN)/python infra/lock.py build/resolution.json .
 	@$(TIMED) "resolving the GPU image" \
 	  $(PIP) install --quiet --dry-run --ignore-installed --report build/resolution-gpu.json \

@@ -18,7 +18,7 @@ LAYERS = (
     ("quiet",),
     ("core",),
     ("shards", "fingerprint", "embed", "neighbors", "verify", "clusters", "detect", "audit", "stats"),
-    ("jobs", "planted", "evaluate", "explain", "report", "fetch", "training"),
+    ("jobs", "planted", "evaluate", "explain", "report", "fetch", "generate", "training"),
     ("reference",),
     ("serve", "takedown"),
     ("cli",),
@@ -26,7 +26,10 @@ LAYERS = (
 )
 # A stage may use the stages before it in the way of a picture, never a later one.
 STAGES = LAYERS[2]
-HEAVY = ("torch", "torchvision", "open_clip", "onnxruntime", "faiss", "img2dataset", "wandb", "pandas")
+HEAVY = (
+    *("torch", "torchvision", "open_clip", "onnxruntime", "faiss", "img2dataset", "wandb", "pandas"),
+    *("diffusers", "transformers"),
+)
 # Rooms whose algorithms are plain numpy; their Beam part, if they have one, is a module named here.
 PURE = (
     "audit",
@@ -36,6 +39,7 @@ PURE = (
     "verify",
     "neighbors",
     "fetch",
+    "generate",
     "reference",
     "serve",
     "training",

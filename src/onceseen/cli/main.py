@@ -26,6 +26,7 @@ _COMMANDS = {
     ),
     "explain": ("onceseen.explain", "why a sample was kept or dropped, or what is known of two samples"),
     "report": ("onceseen.cli.report", "write report.html of a finished run again"),
+    "generate": ("onceseen.cli.generate", "many pictures of each prompt by a text-to-image model, as shards"),
     "fetch": ("onceseen.fetch.cli", "a table of URLs and captions becomes shards (img2dataset)"),
 }
 # Loading it takes seconds, and the others need none for a local run.

@@ -156,9 +156,13 @@ class _Copier:
         self._begin = self._end
 
 
+def end_of_archive(written: int) -> bytes:
+    """The end-of-archive mark after so many bytes, filled up to a record as tar does."""
+    return END_MARK + bytes(-(written + len(END_MARK)) % RECORD)
+
+
 def _write_end(output: BinaryIO, written: int, ledger: Ledger) -> None:
-    """The end-of-archive mark, filled up to a record as tar does."""
-    end = END_MARK + bytes(-(written + len(END_MARK)) % RECORD)
+    end = end_of_archive(written)
     output.write(end)
     ledger.bytes_written += written + len(end)
 
@@ -169,12 +173,18 @@ def _json_member(key: bytes, row: VerdictRow) -> bytes:
     data = verdict_json(row)
     long_name = b""
     if len(name) > _NAME_BYTES:
-        long_name = _member(b"././@LongLink", name + b"\0", b"L")
-    return long_name + _member(name[:_NAME_BYTES], data, b"0")
+        long_name = member_bytes(b"././@LongLink", name + b"\0", b"L")
+    return long_name + member_bytes(name[:_NAME_BYTES], data)
 
 
-def _member(name: bytes, data: bytes, kind: bytes) -> bytes:
-    """A GNU tar member that says nothing of when or by whom: mode 0644, ids 0, time 0."""
+def member_bytes(name: bytes, data: bytes, kind: bytes = b"0") -> bytes:
+    """A GNU tar member that says nothing of when or by whom: mode 0644, ids 0, time 0.
+
+    Args:
+        name: At most 100 bytes.
+        data: Its content.
+        kind: Type flag; `0` is a file.
+    """
     size = len(data)
     head = name.ljust(_NAME_BYTES, b"\0") + b"0000644\x000000000\x000000000\0%011o\x0000000000000\0" % size
     # Adler-32's low half is 1 + the sum of the bytes: under 2^15 for these headers, so exact
