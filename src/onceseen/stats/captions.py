@@ -55,8 +55,8 @@ class _Captioned:
 
 
 @dataclass(slots=True)
-class _Text:
-    """A distinct caption as it is shown, its signature, and its most copied picture."""
+class CaptionText:
+    """A distinct caption as it is shown, its signature (`caption_minhash`), and its most copied picture."""
 
     caption: str
     minhash: bytes
@@ -84,12 +84,12 @@ def write_captions_table(layout: RunLayout, shards: Sequence[Shard], max_distinc
     Returns:
         The path of stats/captions.parquet.
     """
-    samples = _sample_hashes(layout, shards)
+    samples = caption_hashes(layout, shards)
     keys, inverse, counts = np.unique(samples[:, 0], return_inverse=True, return_counts=True)
     most = np.zeros(len(keys), np.uint64)
     np.maximum.at(most, inverse, samples[:, 2])
     chosen = _choose(keys, counts, most.astype(np.int64), max_distinct)
-    texts = _read_texts(layout, shards, {int(key) for key in keys[chosen]})
+    texts = caption_texts(layout, shards, {int(key) for key in keys[chosen]})
     order = _best_first(chosen, keys, counts, texts)
     ordered = [texts[int(keys[i])] for i in order]
     leaders = star_groups([text.minhash for text in ordered], SIMILARITY)
@@ -127,8 +127,12 @@ def _captioned(layout: RunLayout, shard: Shard) -> Iterator[_Captioned]:
             )
 
 
-def _sample_hashes(layout: RunLayout, shards: Sequence[Shard]) -> _Hashes:
-    """Caption, group and copies of each judged sample with a caption: (n, 3) uint64."""
+def caption_hashes(layout: RunLayout, shards: Sequence[Shard]) -> _Hashes:
+    """Hash of the normalised caption, hash of the group, and copies of each judged sample with a caption.
+
+    Returns:
+        (n, 3) uint64. Cost: one pass over features (two columns) and verdicts.
+    """
     pieces = [np.empty((0, 3), np.uint64)]
     for shard in shards:
         rows = [(s.key, hash64(s.representative_id), s.copies) for s in _captioned(layout, shard)]
@@ -142,20 +146,21 @@ def _choose(keys: _Hashes, counts: _Ints, copies: _Ints, max_distinct: int) -> _
     return np.asarray(order[:max_distinct], np.int64)
 
 
-def _read_texts(layout: RunLayout, shards: Sequence[Shard], wanted: set[int]) -> dict[int, _Text]:
-    texts: dict[int, _Text] = {}
+def caption_texts(layout: RunLayout, shards: Sequence[Shard], wanted: set[int]) -> dict[int, CaptionText]:
+    """Captions by the hash of their normal form, as first written, by another pass."""
+    texts: dict[int, CaptionText] = {}
     for shard in sorted(shards, key=lambda s: name_order(s.name)):
         for sample in _captioned(layout, shard):
             if sample.key in texts:
                 texts[sample.key].offer(sample)
             elif sample.key in wanted:
-                texts[sample.key] = _Text(
+                texts[sample.key] = CaptionText(
                     sample.caption.strip(), sample.minhash, sample.copies, sample.representative_id
                 )
     return texts
 
 
-def _best_first(chosen: _Ints, keys: _Hashes, counts: _Ints, texts: dict[int, _Text]) -> _Ints:
+def _best_first(chosen: _Ints, keys: _Hashes, counts: _Ints, texts: dict[int, CaptionText]) -> _Ints:
     """The chosen captions, most frequent first, then most copied, then by text."""
 
     def key(i: int) -> tuple[int, int, bytes]:
@@ -172,7 +177,9 @@ def _pictures(groups: _Ints, pictures: _Hashes, size: int) -> _Ints:
     return np.bincount(pairs[:, 0].astype(np.int64), minlength=size)
 
 
-def _rows(texts: Sequence[_Text], leaders: _Ints, counts: _Ints, pictures: _Ints) -> list[dict[str, Any]]:
+def _rows(
+    texts: Sequence[CaptionText], leaders: _Ints, counts: _Ints, pictures: _Ints
+) -> list[dict[str, Any]]:
     occurrences = np.zeros(len(texts), np.int64)
     np.add.at(occurrences, leaders, counts)
     best: dict[int, tuple[int, bytes, str]] = {}

@@ -77,11 +77,11 @@ def write_delete_list(layout: RunLayout, shards: Sequence[str]) -> str:
     """
     path = layout.stats("delete_list.csv")
     with atomic_write(path) as stream:
-        stream.write(_csv_line(DELETE_LIST_HEADER))
+        stream.write(csv_line(DELETE_LIST_HEADER))
         for shard in sorted(shards, key=name_order):
             for row in sorted(_dropped(layout, shard), key=lambda row: name_order(row.sample_id)):
                 score = "" if row.score is None else f"{row.score:.6f}"
-                stream.write(_csv_line((row.sample_id, row.representative_id, row.kind, score)))
+                stream.write(csv_line((row.sample_id, row.representative_id, row.kind, score)))
     return path
 
 
@@ -89,7 +89,8 @@ def _dropped(layout: RunLayout, shard: str) -> Iterator[VerdictRow]:
     return (row for row in read_verdicts(layout, shard) if row.verdict == Verdict.DROP)
 
 
-def _csv_line(values: Sequence[str]) -> bytes:
+def csv_line(values: Sequence[str]) -> bytes:
+    """One line of a csv file, UTF-8."""
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerow(values)
     return buffer.getvalue().encode("utf-8")
