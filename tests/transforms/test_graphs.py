@@ -1,4 +1,4 @@
-"""Rules that every graph keeps, on the graphs of real runs: all that `dedup` and `scan` start, as the runner gets them.
+"""Rules that every graph keeps, on the graphs of real runs: all that a job starts, as the runner gets it.
 
 A run over two small shards is watched where pipelines reach the runner, so no graph is forgotten; the first test makes
 sure that every transform of the jobs was in one. What crosses a border between stages is looked at while it does.
@@ -36,13 +36,14 @@ from onceseen.core.metrics import NAMESPACE
 from onceseen.core.records import Shard, ShardKind
 from onceseen.jobs import shuffles
 from onceseen.jobs.append import append_config
+from onceseen.jobs.audit.run import AuditRequest, audit_config, run_audit
 from onceseen.jobs.checks import check_workers
 from onceseen.jobs.dedup import DedupRequest, run_dedup
 from onceseen.jobs.match import verification
-from onceseen.jobs.reference_run import open_reference, scan_config
+from onceseen.jobs.reference_run import ReferenceRun, open_reference, scan_config
 from onceseen.jobs.runner import Runner
 from onceseen.jobs.scan.run import ScanRequest, run_scan
-from onceseen.jobs.shuffles import ELEMENT_LIMIT, SIZES, Gather, MeasureFn, Spread
+from onceseen.jobs.shuffles import ELEMENT_LIMIT, SIZES, Gather, MeasureFn, Merge, Spread
 from onceseen.shards import list_shards
 
 PHOTOS = Path(__file__).parents[2] / "examples" / "photos"
@@ -60,7 +61,7 @@ SMALL_GROUPINGS = {
     "WriteFindings": "a shard description each, and what is measured as scan/asked and scan/answers",
     "WritePairs": "a shard description each, and what is measured as match/ballots and match/votes",
 }
-"""Transforms that group beside `Gather` and `Spread`, and what crosses there."""
+"""Transforms that group beside `Gather`, `Spread` and `Merge`, and what crosses there."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +167,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Watched:
 
 
 def _against_it(root: Path, pictures: list[bytes]) -> None:
-    """What is done against the finished run: a scan by either policy, and a crawl that is appended."""
+    """What is done against the finished run: a scan by either policy, a crawl that is appended, and an audit."""
     reference = open_reference(str(root / "run"))
     some = _write_tars(root / "queries", pictures[:6])
     for policy in ("flag", "decontaminate"):
@@ -182,6 +183,26 @@ def _against_it(root: Path, pictures: list[bytes]) -> None:
         prefix="new",
     )
     assert run_dedup(appended).summary["dropped"] >= 18
+    _audit_it(root, reference, pictures)
+
+
+def _audit_it(root: Path, reference: ReferenceRun, pictures: list[bytes]) -> None:
+    """An audit of a model that gives the run's first picture back for one prompt."""
+    generated = _write_tars(root / "generated", [pictures[0]] * 4 + pictures[2:8:2])
+    ids = [f"{shard:05d}/{row:04d}" for row in range(4) for shard in (0, 1)][:7]
+    prompts = ["one picture"] * 4 + ["another each time"] * 3
+    rows = [f"{name},{prompt},\n" for name, prompt in zip(ids, prompts, strict=True)]
+    (root / "prompts.csv").write_text("file,prompt,seed\n" + "".join(rows))
+    config = audit_config(reference, None, ["audit.min_clique=3", "audit.train_samples=8"])
+    request = AuditRequest(
+        (str(generated),),
+        reference,
+        str(root / "audit"),
+        config,
+        table=str(root / "prompts.csv"),
+        quiet=True,
+    )
+    assert run_audit(request).summary["memorised"] == 1
 
 
 def _own_transforms() -> set[type]:
@@ -264,7 +285,7 @@ def test_groupings_are_measured_or_small(watched: Watched) -> None:
                 assert graph.name.endswith("check"), node.full_label
             else:
                 kind = type(owner.transform)
-                assert kind in (Gather, Spread) or kind.__name__ in SMALL_GROUPINGS, node.full_label
+                assert kind in (Gather, Spread, Merge) or kind.__name__ in SMALL_GROUPINGS, node.full_label
 
 
 def _leaves(value: Any) -> Iterator[Any]:

@@ -97,3 +97,20 @@ class Gather(beam.PTransform):
     def expand(self, blocks: beam.PCollection[Any]) -> beam.PCollection[Any]:
         """Notes sizes and groups."""
         return blocks | Measure(self.name) | "Group" >> beam.GroupByKey()
+
+
+@dataclass(eq=False)
+class Merge(beam.PTransform):
+    """Keyed blocks to one result a key, merged on the way: a runner merges what a worker sends before it sends it.
+
+    Attributes:
+        name: Name of the border.
+        merging: A CombineFn over the blocks, whose result must not depend on their order or grouping.
+    """
+
+    name: str
+    merging: beam.CombineFn
+
+    def expand(self, blocks: beam.PCollection[Any]) -> beam.PCollection[Any]:
+        """Notes sizes and merges."""
+        return blocks | Measure(self.name) | "Combine" >> beam.CombinePerKey(self.merging)

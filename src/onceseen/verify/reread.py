@@ -1,4 +1,4 @@
-"""Pictures read again for doubtful pairs: by range, in the order of shards and offsets, shrunk, in a bounded cache."""
+"""Pictures read again: by range, in the order of shards and offsets, shrunk, in a bounded cache."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onceseen.core.config import ReadConfig
 from onceseen.core.cores import available_cores
 from onceseen.core.records import Shard, node_id, node_shard
+from onceseen.embed.images import squash
 from onceseen.fingerprint import ENCODED_AHEAD, decoded_image
 from onceseen.shards import WantedImage, read_images
 
@@ -32,6 +33,8 @@ class PictureCache:
         read: ReadConfig,
         max_side: int,
         others: Mapping[str, ReadConfig] | None = None,
+        *,
+        square: bool = False,
     ) -> None:
         """Starts empty.
 
@@ -40,14 +43,16 @@ class PictureCache:
             read: How shards of this run are read.
             max_side: Longest side, in pixels, that pictures are shrunk to.
             others: How those of other runs are, by `Shard.run`.
+            square: Whether they are squeezed (or enlarged) to squares of `max_side` instead.
         """
         self._shards = shards
         self._reads = {**(others or {}), "": read}
         self._max_side = max_side
+        self._square = square
         self._cache: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
 
     def load(self, wanted: Mapping[int, WantedImage]) -> dict[int, NDArray[np.uint8]]:
-        """The pictures asked for, as (h, w, 3) uint8 RGB, longest side at most `max_side`."""
+        """The pictures asked for, (h, w, 3) uint8 RGB, longest side at most `max_side`; or squares of that side."""
         found = {node: self._cache[node] for node in wanted if node in self._cache}
         missing: dict[int, list[WantedImage]] = defaultdict(list)
         for node, image in wanted.items():
@@ -68,6 +73,8 @@ class PictureCache:
 
     def _decode(self, data: bytes, read: ReadConfig) -> NDArray[np.uint8]:
         with decoded_image(data, read.max_pixels, read.window) as picture:
+            if self._square:
+                return squash(picture.rgb, self._max_side)
             height, width = picture.rgb.shape[:2]
             scale = self._max_side / max(height, width)
             if scale >= 1:

@@ -51,6 +51,10 @@ class WorkFiles:
         """All files of a step."""
         return list_files(join(self.layout.work_dir(), step), suffix)
 
+    def numbers(self, step: str) -> list[int]:
+        """Numbers of the arrays of a step, ascending."""
+        return [int(path.rpartition("/")[2].partition(".")[0]) for path in self.paths(step)]
+
     def clear(self) -> None:
         """Removes everything."""
         remove(self.layout.work_dir())

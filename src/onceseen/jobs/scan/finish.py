@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -68,7 +68,7 @@ def write_scan_results(
         summary |= _splits(layout, reference, shards)
         rows = _contaminated_rows(layout, reference)
         written = list(reference.shards)
-    _write_delete_list(layout, rows)
+    write_reasons(layout, rows)
     rewritten = [read_json_if_there(layout.rewrite_mark(s.name)) for s in written]
     done = [m for m in rewritten if m is not None]
     summary["bytes_written"] = sum(m["bytes_written"] for m in done) if len(done) == len(written) else None
@@ -134,7 +134,8 @@ def _contaminated_rows(layout: RunLayout, reference: ReferenceRun) -> Iterator[t
             yield row["sample_id"], CONTAMINATED, f"{row['evidence_a']} ~ {row['evidence_b']}{score}"
 
 
-def _write_delete_list(layout: RunLayout, rows: Iterator[tuple[str, str, str]]) -> None:
+def write_reasons(layout: RunLayout, rows: Iterable[tuple[str, str, str]]) -> None:
+    """Writes delete_list.csv of a scan or an audit: (sample_id, reason, evidence)."""
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\n")
     out.writerow(("sample_id", "reason", "evidence"))
