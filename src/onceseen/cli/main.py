@@ -18,6 +18,7 @@ from onceseen.quiet import disable_telemetry, import_beam
 _COMMANDS = {
     "dedup": ("onceseen.cli.dedup", "deduplicate shards: the main job"),
     "scan": ("onceseen.cli.scan", "which queries are duplicates of a finished run's pictures: the detector"),
+    "audit": ("onceseen.cli.audit", "what a text-to-image model has memorised of a finished run"),
     "takedown": ("onceseen.cli.takedown", "every copy of a picture in a run, and the set again without them"),
     "serve": ("onceseen.cli.serve", "the detector over HTTP"),
     "evaluate": (
@@ -30,7 +31,7 @@ _COMMANDS = {
     "fetch": ("onceseen.fetch.cli", "a table of URLs and captions becomes shards (img2dataset)"),
 }
 # Loading it takes seconds, and the others need none for a local run.
-_WITH_BEAM = ("dedup", "scan", "takedown")
+_WITH_BEAM = ("dedup", "scan", "audit", "takedown")
 _EPILOG = """\
 examples:
   onceseen dedup shards/ --output run                       deduplicate, keep everything in run/
@@ -38,6 +39,7 @@ examples:
   onceseen dedup 'shards/*.tar' --output run --set verify.min_score=0.7
   onceseen explain run 00000/000000012                      why this one?
   onceseen scan generated/ --reference run --output scan    which of these are training pictures?
+  onceseen audit generated/ --reference run --output audit  which of its pictures does a model give back?
   onceseen evaluate run --truth manifest.csv                how right was it?
 
 Commands exit with 0 when done, 1 when the run failed, 2 for wrong usage or config.
