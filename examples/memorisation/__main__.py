@@ -1,0 +1,61 @@
+"""Does a diffusion model give back fewer training pictures when it is trained on Onceseen's output?
+
+    python -m examples.memorisation --short     # 24 pictures at 1 and 32 copies: two minutes
+    python -m examples.memorisation             # the whole experiment: some four hours of one core, `--jobs` at a time
+
+A killed run is resumed by the same command. Results, tables and figures are written to OUTPUT/results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+_PHOTOS = Path(__file__).resolve().parent.parent / "photos"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs what is not done, judges, and writes results.
+
+    Returns:
+        0; 2 where something is missing.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.memorisation",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--short", action="store_true", help="the short form, which the tests run")
+    parser.add_argument(
+        "--output", type=Path, default=Path("build/memorisation"), help="default: %(default)s"
+    )
+    parser.add_argument("--photos", type=Path, default=_PHOTOS, help="photographs with LICENSES.csv")
+    parser.add_argument(
+        "--jobs", type=int, default=2, help="models at a time, one core each (default: %(default)s)"
+    )
+    parser.add_argument("--judge-only", action="store_true", help="judge what is finished, train nothing")
+    parser.add_argument(
+        "--sscd", metavar="FILE", default="", help="TorchScript or ONNX file of SSCD: the second judge"
+    )
+    arguments = parser.parse_args(argv)
+    try:
+        from . import figures, results, work
+    except ImportError as error:
+        print(f"{error}. Install: pip install -e '.[cpu,diffusers,memorisation]'", file=sys.stderr)
+        return 2
+    size = work.SHORT if arguments.short else work.Size()
+    output = arguments.output / "short" if arguments.short else arguments.output
+    if not arguments.judge_only:
+        work.run_all(size, arguments.photos, output, arguments.jobs)
+    found = results.write_results(size, arguments.photos, output, arguments.sscd)
+    figures.draw(found, output / "results")
+    print(json.dumps(found.summary["matched"]["differences"], indent=1))
+    print(f"results: {output / 'results'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
