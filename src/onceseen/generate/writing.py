@@ -294,9 +294,10 @@ def _write_shard(generator: Generator, plan: _Plan, shard: int, output: str, bar
             seeds = [generation_seed(plan.prompts[which], index) for which, index in places]
             pictures = _checked(generator(prompts, seeds), prompts)
             for (_, index), prompt, seed, picture in zip(places, prompts, seeds, pictures, strict=True):
-                written += stream.write(
-                    _sample(f"{shard:05d}{row:04d}", prompt, index, seed, picture, plan.image_format)
-                )
+                key = f"{shard:05d}{row:04d}"
+                sample = _sample(key, prompt, index, seed, picture, plan.image_format)
+                stream.write(sample)
+                written += len(sample)
                 row += 1
                 bar.update()
         stream.write(end_of_archive(written))
