@@ -21,7 +21,7 @@ PATHS := src tests pipelines benchmarks examples infra
 BENCHMARKS ?= extract rewrite memory cells
 
 .DEFAULT_GOAL := help
-.PHONY: help demo detector-demo spark-if-java spark-jars spark-demo test test-runners test-unit check lint format type bench constraints install-demo install-test compiler clean
+.PHONY: help demo detector-demo memorisation memorisation-short spark-if-java spark-jars spark-demo test test-runners test-unit check lint format type bench constraints install-demo install-test compiler clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | column -t -s@
@@ -41,6 +41,12 @@ detector-demo: $(STAMPS)/demo ## find copies of training pictures among other pi
 	$(BIN)/onceseen dedup build/detector/training/shards --output build/detector/run --dry-run
 	$(BIN)/onceseen scan build/detector/queries --reference build/detector/run --output build/detector/scan
 	$(BIN)/python -m onceseen.planted.queries check build/detector build/detector/scan
+
+memorisation-short: $(STAMPS)/test ## train two small diffusion models, with and without duplicates: what do they give back? 3 minutes
+	$(BIN)/python -m examples.memorisation --short
+
+memorisation: $(STAMPS)/test ## the whole experiment: 17 models, 2 hours on two cores; resumed where it was stopped
+	$(BIN)/python -m examples.memorisation
 
 test: $(STAMPS)/test spark-if-java ## install what the tests need, torch included (and Spark, where Java is), and run all
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -84,7 +90,7 @@ constraints: $(STAMPS)/venv ## resolve the ranges of pyproject.toml again and wr
 	@mkdir -p build
 	@$(TIMED) "resolving the whole test environment" \
 	  $(PIP) install --quiet --dry-run --ignore-installed --report build/resolution.json \
-	  '.[aws,cpu,diffusers,fetch,gcp,hdfs,openclip,dev]' setuptools -r infra/lock-extra.txt
+	  '.[aws,cpu,diffusers,fetch,gcp,hdfs,memorisation,openclip,dev]' setuptools -r infra/lock-extra.txt
 	$(BIN)/python infra/lock.py build/resolution.json .
 	@$(TIMED) "resolving the GPU image" \
 	  $(PIP) install --quiet --dry-run --ignore-installed --report build/resolution-gpu.json \

@@ -14,18 +14,12 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from onceseen.stats.text import normalise_caption
+from onceseen.generate import generation_seed
 
 from .arms import TrainingSet
 from .model import CaptionModel, Training, train
 
 _AT_ONCE = 64
-
-
-def generation_seed(prompt: str, index: int) -> int:
-    """63 bits from (prompt, index)."""
-    digest = hashlib.sha256(f"{normalise_caption(prompt)}\n{index}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 @dataclass(frozen=True, slots=True)
