@@ -56,15 +56,13 @@ def largest_clique(adjacency: NDArray[np.bool_], steps: int) -> Clique:
     beside = adjacency & ~np.eye(len(adjacency), dtype=np.bool_)
     removed, degrees = peel(beside)
     cores = np.maximum.accumulate(degrees)
-    bound = int(cores.max()) + 1
     found = first_clique(beside, removed, degrees)
-    if len(found) < bound:
+    if len(found) <= cores.max():
         found = Exchanges(beside, found).run(ROUNDS * len(beside))
     # A larger clique lies among the nodes that have as many neighbours there as this one has members.
     kept = removed[::-1][cores[::-1] >= len(found)]
-    best, searched = _Search(beside[np.ix_(kept, kept)], len(found), steps).run()
+    best, bound = _Search(beside[np.ix_(kept, kept)], len(found), steps).run()
     members = kept[best].tolist() if best else found
-    bound = min(bound, searched)
     return Clique(tuple(sorted(members)), bound == len(members), bound)
 
 

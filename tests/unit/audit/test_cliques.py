@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from onceseen.audit import Clique, largest_clique, largest_component, medoid
 from onceseen.audit.clique_start import Exchanges, first_clique, peel
+from onceseen.audit.cliques import _Search
 
 STEPS = 100_000
 
@@ -93,6 +94,22 @@ def test_cut_short_it_says_so_and_bounds_what_it_missed(steps: int) -> None:
     assert _is_clique(graph, clique.members)
     assert len(clique.members) <= len(best) <= clique.bound
     assert len(clique.members) < clique.bound < 90
+
+
+def test_wherever_the_search_is_cut_its_bound_holds() -> None:
+    # Without a clique to begin with, so that branches far apart are open when it is cut.
+    for seed in range(6):
+        graph = _random(seed, 26, 0.7)
+        best, _ = networkx.max_weight_clique(networkx.from_numpy_array(graph), weight=None)
+        for steps in range(1, 80):
+            members, bound = _Search(graph, 0, steps).run()
+            assert _is_clique(graph, tuple(members))
+            assert len(members) <= len(best) <= bound
+
+
+def test_no_branch_is_searched_twice() -> None:
+    # Some 1,000 steps are enough; 15,000 if a node stays a candidate in the branches beside its own.
+    assert largest_clique(_random(1, 90, 0.8), 1_500).exact
 
 
 def test_more_steps_never_give_less() -> None:

@@ -61,7 +61,8 @@ def _copier(index: int, share: float) -> Callable[[np.random.Generator], Picture
 
 
 def test_a_generator_that_returns_a_training_picture_is_memorised() -> None:
-    verdict, generations = judge_prompt(_prompt(_copier(5, 1.0), 0), thresholds(), _never)
+    made = _prompt(_copier(5, 1.0), 0)
+    verdict, generations = judge_prompt(made, thresholds(), _never)
     assert verdict.verdict == PromptOutcome.MEMORISED
     assert verdict.clique == verdict.clique_pixels == Clique(tuple(range(16)), True, 16)
     assert verdict.clique_embedding == Clique((), True, 0)
@@ -74,6 +75,9 @@ def test_a_generator_that_returns_a_training_picture_is_memorised() -> None:
     assert verdict.paper_l2_matches
     assert verdict.mean_distance == pytest.approx(8 * math.sqrt(2) / 255, abs=0.01)
     assert all(g.in_clique and g.matched and g.matched_by == "pixels" and not g.excluded for g in generations)
+    among = [g.pixels.astype(np.float64) for g in made]
+    sums = [sum(_largest_tile(a, b) for b in among) for a in among]
+    assert verdict.representative == int(np.argmin(sums)) != 0
     assert [g.sample_id for g in generations] == [f"gen/{i:04d}" for i in range(16)]
 
 
@@ -186,7 +190,9 @@ def test_a_slow_fade_is_a_component_and_no_clique() -> None:
 
 def test_constant_pictures_are_left_out_and_counted() -> None:
     black = np.zeros((SIDE, SIDE, 3), dtype=np.uint8)
-    made = [*_prompt(_copier(7, 1.0), 5, 11), *(generation(11 + i, black) for i in range(30))]
+    # Training has a black picture too: to give it back is no memorisation.
+    shown = {"nearest": Nearest(1, "black", 0.0, 0.0), "detector": Finding.DUPLICATE, "detector_node": 1}
+    made = [*_prompt(_copier(7, 1.0), 5, 11), *(generation(11 + i, black, **shown) for i in range(30))]
     made = [made[i] for i in np.random.default_rng(1).permutation(len(made))]
     verdict, generations = judge_prompt(made, thresholds(), _never)
     assert verdict.verdict == PromptOutcome.MEMORISED
