@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from onceseen.audit import MatchedBy, PromptOutcome
-from onceseen.core.config import PipelineConfig
 from onceseen.core.files import atomic_write, read_table_if_there, write_json, write_table
-from onceseen.core.layout import RunLayout
 from onceseen.core.records import Shard
 from onceseen.core.schemas import AUDIT_GENERATIONS, AUDIT_PROMPTS
 from onceseen.jobs.audit.facts import Facts
@@ -32,35 +29,13 @@ from onceseen.jobs.audit.thresholds import AuditThresholds, measured_distances
 from onceseen.jobs.audit.training import COUNTS
 from onceseen.jobs.scan.finish import write_reasons
 from onceseen.stats import ReconciliationError
-
-
-@dataclass(frozen=True, slots=True)
-class AuditReport:
-    """What a report of an audit is made of.
-
-    Attributes:
-        layout: OUT, with prompts.parquet and generations.parquet.
-        scan: The scan of the generations: their features and failures.
-        reference: The run that was trained on.
-        shards: All shards by number: of the run, the generations and the held-out pictures.
-        generated: Shards of the generations.
-        config: All sections.
-        summary: Content of summary.json.
-    """
-
-    layout: RunLayout
-    scan: RunLayout
-    reference: RunLayout
-    shards: tuple[Shard, ...]
-    generated: tuple[Shard, ...]
-    config: PipelineConfig
-    summary: Mapping[str, Any]
+from onceseen.stats.report.audit import AuditReport, write_audit_report
 
 
 def write_audit_results(
     plan: AuditPlan, shards: Sequence[Shard], facts: Facts, thresholds: AuditThresholds, truth: Truth
-) -> AuditReport:
-    """Writes prompts.parquet, generations.parquet, thresholds.json, delete_list.csv and summary.json.
+) -> dict[str, Any]:
+    """Writes prompts.parquet, generations.parquet, thresholds.json, delete_list.csv, summary.json and report.html.
 
     Args:
         plan: An audit whose prompts are judged.
@@ -70,8 +45,7 @@ def write_audit_results(
         truth: What is known of the prompts.
 
     Returns:
-        What a report is made of, the content of summary.json among it. Memory: the rows on prompts, some 1 KB each,
-        and a shard's rows on generations.
+        The content of summary.json. Memory: the rows on prompts, some 1 KB each, and a shard's rows on generations.
 
     Raises:
         ReconciliationError: If generations read are not judged + excluded + failed + without a prompt.
@@ -92,15 +66,8 @@ def write_audit_results(
     judged = Judged(prompts, counts["judged"], counts["matched"], len(extracted), len(deleted), distances)
     summary = summarise_audit(judged, facts, thresholds, truth)
     write_json(plan.layout.path("summary.json"), summary)
-    return AuditReport(
-        plan.layout,
-        plan.layout.audit_scan(),
-        plan.reference,
-        tuple(shards),
-        tuple(generated),
-        plan.config,
-        summary,
-    )
+    write_audit_report(AuditReport(plan.layout, plan.reference, plan.config, summary, extracted))
+    return summary
 
 
 def _write_prompts(plan: AuditPlan, generated: Sequence[Shard], facts: Facts) -> list[dict[str, Any]]:

@@ -286,9 +286,9 @@ class _Audit:
                 self.plan, thresholds.values, side, facts.commonest, facts.generated.read // _PARTITION + 1
             )
             self._steps("cliques", self.sets.generated, judge)
-            report = write_audit_results(self.plan, self.sets.every, facts, thresholds, self.truth)
+            summary = write_audit_results(self.plan, self.sets.every, facts, thresholds, self.truth)
         work.clear()
-        return report.summary
+        return summary
 
     def _prompts(self) -> tuple[Facts, int]:
         """Reads the prompts; refuses what is no audit of these. Returns the facts and the side of the squares."""

@@ -8,7 +8,7 @@ from onceseen.core.records import PairKind
 from onceseen.stats.lookup import PairRow, VerdictRow
 from onceseen.stats.report.figures import NONE, fraction, share
 from onceseen.stats.report.markup import Markup, join, tag
-from onceseen.stats.report.thumbnails import Pictures
+from onceseen.stats.report.thumbnails import SMALL_SIDE, Pictures
 
 _ICON = "icon-copy"
 
@@ -63,6 +63,7 @@ def picture(sample_id: str, pictures: Pictures) -> Markup:
         width=thumb.width,
         height=thumb.height,
         alt=f"Picture of {sample_id}",
+        class_="small" if max(thumb.width, thumb.height) <= SMALL_SIDE else None,
         loading="lazy",
         decoding="async",
     )

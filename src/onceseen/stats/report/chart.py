@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from onceseen.stats.report.figures import count, plural
 from onceseen.stats.report.markup import Markup, join, tag
+from onceseen.stats.report.plot import FOOT, LEFT, RIGHT, TOP, WIDTH, bar, base, chart, line, text
 
-_WIDTH, _HEIGHT = 760, 296
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 42, 46
 _FLOOR = 0.6  # the count at the foot of the log axis, so that a bar of 1 is seen
 
 
@@ -35,23 +34,17 @@ def copies_chart(histogram: Mapping[int, int]) -> Markup:
     if not bins:
         return tag("p", "No picture was kept.", class_="quiet")
     top = 10 ** max(1, math.ceil(math.log10(max(n for _, _, n in bins) + 1)))
-    step = (_WIDTH - _LEFT - _RIGHT) / len(bins)
+    step = (WIDTH - LEFT - RIGHT) / len(bins)
     parts = [_grid(top)]
     for i, (low, high, number) in enumerate(bins):
         label = str(low) if low == high else f"{count(low)}–{count(high)}"
-        parts.append(_bar(_LEFT + i * step, step, number, label, top))
-    axis = _text(
-        _LEFT + (_WIDTH - _LEFT - _RIGHT) / 2, _HEIGHT - 6, "copies of the picture (log scale)", "axis"
-    )
-    title = _text(_LEFT, 12, "kept pictures (log scale)", "axis start")
+        parts.append(_bar(LEFT + i * step, step, number, label, top))
     summary = "; ".join(f"{label_of(low, high)}: {count(n)}" for low, high, n in bins)
-    return tag(
-        "svg",
-        join([*parts, axis, title]),
-        viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
-        role="img",
-        aria_label=f"Kept pictures by number of copies. {summary}",
-        class_="chart",
+    return chart(
+        parts,
+        "copies of the picture (log scale)",
+        "kept pictures (log scale)",
+        f"Kept pictures by number of copies. {summary}",
     )
 
 
@@ -65,50 +58,34 @@ def bars(rows: Sequence[tuple[str, int, str]], whole: int) -> Markup:
     items = []
     for label, number, css in rows:
         width = 100 * number / whole if whole else 0
-        bar = tag(
+        track = tag(
             "span", tag("i", class_=css, style=f"width:{width:.2f}%"), class_="track", aria_hidden="true"
         )
-        items.append(tag("li", tag("span", label), bar, tag("b", count(number))))
+        items.append(tag("li", tag("span", label), track, tag("b", count(number))))
     return tag("ul", join(items), class_="bars")
 
 
 def _y(number: float, top: float) -> float:
     span = math.log10(top) - math.log10(_FLOOR)
-    return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (math.log10(top) - math.log10(max(number, _FLOOR))) / span
+    return TOP + (FOOT - TOP) * (math.log10(top) - math.log10(max(number, _FLOOR))) / span
 
 
 def _grid(top: int) -> Markup:
     lines = []
     for power in range(round(math.log10(top)) + 1):
         y = _y(10**power, top)
-        lines.append(tag("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=f"{y:.1f}", y2=f"{y:.1f}", class_="grid"))
-        lines.append(_text(_LEFT - 8, y + 4, count(10**power), "tick end"))
-    foot = f"{_HEIGHT - _BOTTOM:.1f}"
-    lines.append(tag("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=foot, y2=foot, class_="base"))
-    return join(lines)
+        lines.append(line((LEFT, y), (WIDTH - RIGHT, y), "grid"))
+        lines.append(text(LEFT - 8, y + 4, count(10**power), "tick end"))
+    return join([*lines, base()])
 
 
 def _bar(x: float, step: float, number: int, label: str, top: int) -> Markup:
-    foot, head = _HEIGHT - _BOTTOM, _y(number, top)
-    width = min(56.0, step * 0.72)
+    head = _y(number, top)
     middle = x + step / 2
-    parts = [_text(middle, foot + 18, label, "tick")]
+    parts = [text(middle, FOOT + 18, label, "tick")]
     if number:
         parts.append(
-            tag(
-                "rect",
-                tag("title", f"{label}: {plural(number, 'picture')}"),
-                x=f"{middle - width / 2:.1f}",
-                y=f"{head:.1f}",
-                width=f"{width:.1f}",
-                height=f"{foot - head:.1f}",
-                rx=3,
-                class_="bar",
-            )
+            bar(middle, min(56.0, step * 0.72), head, "bar", f"{label}: {plural(number, 'picture')}")
         )
-        parts.append(_text(middle, head - 6, count(number), "value"))
+        parts.append(text(middle, head - 6, count(number), "value"))
     return join(parts)
-
-
-def _text(x: float, y: float, text: str, css: str) -> Markup:
-    return tag("text", text, x=f"{x:.1f}", y=f"{y:.1f}", class_=css)

@@ -20,14 +20,21 @@ def share(part: int, whole: int) -> str:
     >>> share(1, 3), share(1, 100_000), share(0, 5), share(99_999, 100_000)
     ('33.3%', '<0.1%', '0%', '>99.9%')
     """
-    if not whole:
-        return NONE
-    percent = 100 * part / whole
-    if part and percent < 0.1:
+    return percent(part / whole) if whole else NONE
+
+
+def percent(value: float) -> str:
+    """A number in [0, 1] in per cent; what is not quite 0 or 1 is not shown as that.
+
+    >>> percent(0.125), percent(0.00001), percent(0.99999), percent(1.0)
+    ('12.5%', '<0.1%', '>99.9%', '100%')
+    """
+    per_cent = 100 * value
+    if value > 0 and per_cent < 0.1:
         return "<0.1%"
-    if part != whole and percent > 99.9:
+    if value < 1 and per_cent > 99.9:
         return ">99.9%"
-    return f"{percent:.1f}".removesuffix(".0") + "%"
+    return f"{per_cent:.1f}".removesuffix(".0") + "%"
 
 
 def fraction(value: float | None) -> str:

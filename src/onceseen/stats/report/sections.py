@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from onceseen.core.config_io import config_to_mapping
 from onceseen.core.failures import SHARD_REASONS
 from onceseen.core.records import PairKind, ShardKind
 from onceseen.stats.report.cards import (
@@ -18,7 +16,7 @@ from onceseen.stats.report.chart import bars, bin_copies, copies_chart, label_of
 from onceseen.stats.report.figures import count, fraction, plural, share, size
 from onceseen.stats.report.gather import NearPair, ReportData
 from onceseen.stats.report.markup import Markup, join, tag
-from onceseen.stats.report.parts import details, section, table, tiles
+from onceseen.stats.report.parts import check, configuration, details, mapping_table, section, table, tiles
 from onceseen.stats.report.thumbnails import Pictures
 
 MAX_SHARD_ROWS = 1_000
@@ -72,12 +70,12 @@ def _checks(data: ReportData) -> list[Markup]:
     failed_share = s["failed"] / max(1, s["read"])
     recall = s.get("candidate_recall")
     checks = [
-        _check(
+        check(
             s["read"] == s["kept"] + s["dropped"] + s["failed"],
             f"Every sample is accounted for: {count(s['read'])} read = {count(s['kept'])} kept + "
             f"{count(s['dropped'])} dropped + {count(s['failed'])} failed, in each shard and in all.",
         ),
-        _check(
+        check(
             failed_share <= read.max_failed_fraction / 2,
             f"{share(s['failed'], s['read'])} of the samples could not be judged (the run stops above "
             f"{100 * read.max_failed_fraction:g}%)"
@@ -87,7 +85,7 @@ def _checks(data: ReportData) -> list[Markup]:
                 else "."
             ),
         ),
-        _check(
+        check(
             not s["shards_failed"],
             "No shard is damaged."
             if not s["shards_failed"]
@@ -96,10 +94,10 @@ def _checks(data: ReportData) -> list[Markup]:
     ]
     if recall is not None:
         words = f"Candidate search found {100 * float(recall):.1f}% of what exact search finds on a sample."
-        checks.append(_check(float(recall) >= 0.95, words))
+        checks.append(check(float(recall) >= 0.95, words))
     else:
-        checks.append(_check(False, "The recall of the candidate search was not measured in this run."))
-    checks.append(_check(True, _redundancy_words(data)))
+        checks.append(check(False, "The recall of the candidate search was not measured in this run."))
+    checks.append(check(True, _redundancy_words(data)))
     return checks
 
 
@@ -112,12 +110,6 @@ def _redundancy_words(data: ReportData) -> str:
         f"{plural(s['participants'], 'sample')} in {plural(s['components'], 'component')} of look-alikes; "
         f"the most repeated picture occurs {count(most)} times."
     )
-
-
-def _check(good: bool, words: str) -> Markup:
-    mark = tag("span", "✓" if good else "!", aria_hidden="true", class_="mark")
-    spoken = tag("span", "Good: " if good else "Look at this: ", class_="spoken")
-    return tag("li", mark, tag("span", spoken, words), class_="good" if good else "look")
 
 
 def copies_section(data: ReportData) -> Markup:
@@ -219,8 +211,6 @@ def failures_section(data: ReportData) -> Markup:
 def provenance_section(data: ReportData) -> Markup:
     """Model, versions, configuration and shards, folded away."""
     run, s = data.run, data.summary
-    config = config_to_mapping(run.config)
-    del config["runner"]  # where it ran: no result depends on it, so the page must not either
     volumes = facts(
         [
             ("bytes read", size(s["bytes_read"])),
@@ -236,24 +226,11 @@ def provenance_section(data: ReportData) -> Markup:
         "How this was made",
         "What another person needs to make the same result again; where it ran is in run.json.",
         volumes,
-        details("Model", _mapping_table(run.model)),
-        details("Versions", _mapping_table(run.versions)),
-        details(
-            "Configuration", join([join([tag("h4", name), _mapping_table(config[name])]) for name in config])
-        ),
+        details("Model", mapping_table(run.model)),
+        details("Versions", mapping_table(run.versions)),
+        details("Configuration", configuration(run.config)),
         details(f"Shards ({count(len(s['shards']))})", _shard_table(data)),
     )
-
-
-def _mapping_table(values: Mapping[str, Any]) -> Markup:
-    rows = [(tag("code", str(key)), tag("code", _plain(values[key]))) for key in sorted(values)]
-    return table(("Name", "Value"), rows) if rows else tag("p", "Nothing recorded.", class_="quiet")
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(str(v) for v in value) or "(none)"
-    return "(none)" if value in ("", None) else str(value)
 
 
 def _shard_table(data: ReportData) -> Markup:

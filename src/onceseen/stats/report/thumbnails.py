@@ -1,4 +1,4 @@
-"""Small JPEG pictures for a page, read again from the shards.
+"""Small pictures for a page, read again from the shards.
 
 Where a source cannot be read any more, or its bytes are no longer those that were fingerprinted, the stored
 64 x 64 grey thumb stands in, and the page says so: a picture is never shown for something that it is not.
@@ -29,6 +29,10 @@ from onceseen.shards import WantedImage, read_images
 from onceseen.stats.lookup import RunRecord, find_features, find_thumbs, shards_of
 
 STORED_SIDE = 128
+SMALL_SIDE = 48
+"""Pictures up to this longest side are kept as they are (PNG, at most 7 KB) and shown enlarged, pixel by pixel: of a
+JPEG one would see the blocks, and smoothing hides what they are."""
+
 _COLUMNS = ("row", "key", "member", "member_offset", "member_size", "sha256", "width", "height")
 
 _logger = logging.getLogger(__name__)
@@ -40,7 +44,7 @@ class Thumbnail:
     """One picture of the page.
 
     Attributes:
-        uri: `data:image/jpeg;base64,...`.
+        uri: `data:image/jpeg;base64,...`, or image/png.
         width: Pixels.
         height: Pixels.
         stored: Whether it is the stored grey thumb, not the picture.
@@ -146,7 +150,8 @@ def _thumbnail(rgb: _Pixels, side: int, quality: int) -> Thumbnail:
     scale = min(1.0, side / max(height, width))
     shape = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = cv2.resize(rgb, shape, interpolation=cv2.INTER_AREA) if scale < 1 else rgb
-    return Thumbnail(_jpeg(cv2.cvtColor(small, cv2.COLOR_RGB2BGR), quality), shape[0], shape[1])
+    bgr = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
+    return Thumbnail(_png(bgr) if max(shape) <= SMALL_SIDE else _jpeg(bgr, quality), *shape)
 
 
 def _stored_thumbnail(thumb: bytes, row: Mapping[str, Any]) -> Thumbnail:
@@ -159,9 +164,15 @@ def _stored_thumbnail(thumb: bytes, row: Mapping[str, Any]) -> Thumbnail:
 
 
 def _jpeg(pixels: npt.NDArray[Any], quality: int) -> str:
-    done, data = cv2.imencode(
-        ".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
-    )
+    return _encode(pixels, "jpeg", [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
+
+
+def _png(pixels: npt.NDArray[Any]) -> str:
+    return _encode(pixels, "png", [cv2.IMWRITE_PNG_COMPRESSION, 9])
+
+
+def _encode(pixels: npt.NDArray[Any], kind: str, flags: list[int]) -> str:
+    done, data = cv2.imencode(f".{kind}", pixels, flags)
     if not done:
-        raise RuntimeError(f"OpenCV cannot encode a JPEG of shape {pixels.shape}")
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
+        raise RuntimeError(f"OpenCV cannot encode a {kind.upper()} of shape {pixels.shape}")
+    return f"data:image/{kind};base64," + base64.b64encode(data.tobytes()).decode("ascii")
