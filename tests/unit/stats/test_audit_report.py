@@ -31,7 +31,7 @@ from onceseen.stats.report.audit_gather import MORE, SHOWN
 from onceseen.stats.text import hash64
 
 SIDE = 32
-PER_PROMPT = 6
+PER_PROMPT = 8
 
 
 @dataclass
@@ -193,8 +193,8 @@ def test_what_was_given_back_stands_beside_the_training_picture(tmp_path: Path) 
         "generated, seed 102",
         "training picture, 5 copies",
         "by pixels and detector",
-        "generations all alike 6 of 6",
-        "generations that match 6 of 6",
+        "generations all alike 8 of 8",
+        "generations that match 8 of 8",
         "copies of the prompt's picture 5",
         "training samples with this caption 3",
         "tiled distance 0.0123",
@@ -233,9 +233,9 @@ def test_numbers_of_the_overview_and_what_a_reader_must_know(tmp_path: Path) -> 
         "Extracted 1 training pictures given back, 5 samples of them",
         "Collapsed 1 alike, no training picture: 25%",
         "Template 1",
-        "Least clique 5 of 6 generations a prompt",
+        "Least clique 5 of 8 generations a prompt",
         "Match distance 0.200 calibrated on held-out pictures",
-        "31 read = 26 judged + 2 excluded as blank + 3 failed (scan/failures/) + 0 without a prompt",
+        "39 read = 34 judged + 2 excluded as blank + 3 failed (scan/failures/) + 0 without a prompt",
         "1 prompt with fewer usable generations than a clique of 5: in no rate",
         "Prompts with too few generations (1 of 1)",
         "hardly any",
@@ -288,7 +288,7 @@ def test_a_match_of_the_detector_alone_does_not_claim_the_distance(tmp_path: Pat
 
 def test_a_clique_that_was_not_proven_is_given_with_its_bound(tmp_path: Path) -> None:
     page = page_of(SmallAudit(tmp_path, [{"clique": 5, "clique_exact": False, "clique_bound": 6}]))
-    assert "generations all alike 5 (at most 6) of 6" in page.text
+    assert "generations all alike 5 (at most 6) of 8" in page.text
 
 
 def test_hostile_prompts_stay_text_and_short(tmp_path: Path) -> None:
