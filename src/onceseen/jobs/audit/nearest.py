@@ -88,7 +88,7 @@ def find_candidates(shard: Shard, plan: AuditPlan, nodes: NDArray[np.int64]) -> 
     Args:
         shard: A shard of any of the three sets.
         plan: The audit.
-        nodes: Its pictures that are searched for.
+        nodes: All its pictures that are searched for.
     """
     found: Candidates = {node: {} for node in nodes.tolist()}
     own: dict[int, int] = {}
