@@ -66,10 +66,10 @@ def real_path(path: str) -> str:
 
 
 def beside(base: str, path: str) -> str:
-    """A path that may be relative to a directory, such as `../run`; as it is where it is not."""
-    if not is_local(path) or os.path.isabs(path) or not is_local(base):
+    """A path that may be relative to a directory, such as `../run`, or `scan` in a store; as it is where it is not."""
+    if not is_local(path) or os.path.isabs(path):
         return path
-    return os.path.normpath(os.path.join(base, path))
+    return os.path.normpath(os.path.join(base, path)) if is_local(base) else join(base, path)
 
 
 def relative_to(base: str, path: str) -> str:

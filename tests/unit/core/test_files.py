@@ -7,6 +7,7 @@ import pytest
 
 from onceseen.core.files import (
     atomic_write,
+    beside,
     exists,
     list_files,
     read_table,
@@ -65,3 +66,19 @@ def test_names_that_are_not_utf8_are_percent_encoded() -> None:
     assert decode_name(b"\xff%\x01a") == "%FF%25%01a"
     assert sorted(["é", "z", "Z"], key=name_order) == ["Z", "z", "é"]
     assert split_key("dir.d/0001.seg.PNG") == ("dir.d/0001", "seg.png")
+
+
+@pytest.mark.parametrize(
+    ("base", "path", "expected"),
+    [
+        ("/runs/audit", "scan", "/runs/audit/scan"),
+        ("/runs/two", "../one", "/runs/one"),
+        ("/runs/two", "/other/one", "/other/one"),
+        ("/runs/two", "s3://bucket/one", "s3://bucket/one"),
+        ("s3://bucket/audit", "scan", "s3://bucket/audit/scan"),
+        ("s3://bucket/audit", "s3://other/run", "s3://other/run"),
+        ("s3://bucket/audit", "/local/run", "/local/run"),
+    ],
+)
+def test_a_run_beside_another_is_found(base: str, path: str, expected: str) -> None:
+    assert beside(base, path) == expected
