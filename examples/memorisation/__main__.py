@@ -1,7 +1,7 @@
 """Does a diffusion model give back fewer training pictures when it is trained on Onceseen's output?
 
-    python -m examples.memorisation --short     # 24 pictures at 1 and 32 copies: two minutes
-    python -m examples.memorisation             # the whole experiment: some four hours of one core, `--jobs` at a time
+    python -m examples.memorisation --short     # 24 pictures at 1 and 32 copies: about three minutes
+    python -m examples.memorisation             # the whole experiment: 17 models, two to three hours on two cores
 
 A killed run is resumed by the same command. Results, tables and figures are written to OUTPUT/results.
 """
@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 _PHOTOS = Path(__file__).resolve().parent.parent / "photos"
@@ -36,9 +37,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--jobs", type=int, default=2, help="models at a time, one core each (default: %(default)s)"
     )
+    parser.add_argument(
+        "--only", default="*", metavar="PATTERN", help="models to train, such as main-[01]-* (seeds 0, 1)"
+    )
     parser.add_argument("--judge-only", action="store_true", help="judge what is finished, train nothing")
     parser.add_argument(
         "--sscd", metavar="FILE", default="", help="TorchScript or ONNX file of SSCD: the second judge"
+    )
+    parser.add_argument(
+        "--audit",
+        type=int,
+        nargs="*",
+        default=[],
+        metavar="SEED",
+        help="seeds that onceseen audit judges too",
+    )
+    parser.add_argument(
+        "--merge",
+        type=Path,
+        nargs="*",
+        default=[],
+        metavar="CSV",
+        help="pictures.csv of other machines, to be added",
     )
     arguments = parser.parse_args(argv)
     try:
@@ -48,9 +68,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     size = work.SHORT if arguments.short else work.Size()
     output = arguments.output / "short" if arguments.short else arguments.output
+    tasks = tuple(task for task in work.tasks_of(size) if fnmatch(task.name, arguments.only))
     if not arguments.judge_only:
-        work.run_all(size, arguments.photos, output, arguments.jobs)
-    found = results.write_results(size, arguments.photos, output, arguments.sscd)
+        work.run_all(tasks, size, arguments.photos, output, arguments.jobs)
+    asked = results.Asked(
+        tuple(work.tasks_of(size)),
+        size,
+        arguments.photos,
+        output,
+        arguments.sscd,
+        tuple(arguments.audit),
+        tuple(arguments.merge),
+    )
+    found = results.write_results(asked)
     figures.draw(found, output / "results")
     print(json.dumps(found.summary["matched"]["differences"], indent=1))
     print(f"results: {output / 'results'}")

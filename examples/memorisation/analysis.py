@@ -38,6 +38,11 @@ class PictureResult:
         clique: Largest clique.
         memorised: Whether a clique of `min_clique` shows it.
         median_distance: Of the generations to the picture, tiled.
+        sscd: Generations that show it by the second judge; None where that was not asked.
+        sscd_both: Those among them that match by pixels too.
+        detector: Generations that the detector of `onceseen audit` calls duplicates of it; None as above.
+        detector_both: Those among them that match by pixels too.
+        audit: What `onceseen audit` said of the prompt; None as above.
     """
 
     part: str
@@ -54,6 +59,11 @@ class PictureResult:
     clique: int
     memorised: bool
     median_distance: float
+    sscd: int | None = None
+    sscd_both: int | None = None
+    detector: int | None = None
+    detector_both: int | None = None
+    audit: str | None = None
 
     @property
     def share(self) -> float:

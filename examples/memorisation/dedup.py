@@ -89,8 +89,8 @@ def _dedup(arguments: Sequence[str]) -> None:
         raise RuntimeError(f"onceseen dedup {' '.join(arguments)} ended with {code}")
 
 
-def _places(plan: Plan) -> dict[str, int]:
-    """Rows by sample id."""
+def sample_rows(plan: Plan) -> dict[str, int]:
+    """Places in `Plan.rows` by sample id."""
     places, row = {}, 0
     for number, rows in enumerate(plan.shards()):
         for i in range(len(rows)):
@@ -100,7 +100,7 @@ def _places(plan: Plan) -> dict[str, int]:
 
 
 def _kept(run: Path, plan: Plan) -> Kept:
-    layout, places = RunLayout.at(str(run)), _places(plan)
+    layout, places = RunLayout.at(str(run)), sample_rows(plan)
     found = []
     for shard in read_shards(layout):
         table = read_table(layout.verdicts(shard.name), columns=["sample_id", "verdict", "weight"])
@@ -111,7 +111,7 @@ def _kept(run: Path, plan: Plan) -> Kept:
 
 def _exact(run: Path, plan: Plan) -> Kept:
     """The first row of each set of equal pixels, as the run's features tell them."""
-    layout, places = RunLayout.at(str(run)), _places(plan)
+    layout, places = RunLayout.at(str(run)), sample_rows(plan)
     first: dict[bytes, int] = {}
     for shard in read_shards(layout):
         for row in read_features(layout, shard, ["sample_id", "pixel_hash"]).to_pylist():

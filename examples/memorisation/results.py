@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,39 @@ from onceseen.embed import Embedder, load_embedder
 
 from .analysis import PictureResult, difference, memorised, permutation_test, rates, share
 from .arms import MAIN_ARMS
+from .audited import audit_model
+from .dedup import sample_rows
 from .experiment import read_generations
 from .judges import Gallery, gallery, judge_by_model, judge_pixels
 from .pictures import Pictures, read_pictures, shrink
-from .work import MAIN, VARIANTS, Size, Task, finished, plan_directory, plan_of, prompts_of, rows_of, tasks_of
+from .table import read_table, write_table
+from .work import MAIN, VARIANTS, Size, Task, finished, plan_directory, plan_of, prompts_of, rows_of
+
+_JUDGED_TWICE = ("A", "B")
+"""Arms whose pictures the second and third judge see."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is judged, and by whom.
+
+    Attributes:
+        tasks: Models; those that are not finished are left out.
+        size: Of the experiment.
+        photos: Directory of photographs.
+        output: Where models and results lie.
+        sscd: File of SSCD; empty: the second judge is not asked.
+        audited: Seeds whose arms A and B `onceseen audit` judges too.
+        merge: pictures.csv files of other machines.
+    """
+
+    tasks: tuple[Task, ...]
+    size: Size
+    photos: Path
+    output: Path
+    sscd: str = ""
+    audited: tuple[int, ...] = ()
+    merge: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,131 +69,168 @@ class Found:
     generations: dict[tuple[str, str], NDArray[np.uint8]]
 
 
-def write_results(size: Size, photos: Path, output: Path, sscd: str = "") -> Found:
+def write_results(asked: Asked) -> Found:
     """Judges all finished models, and writes OUTPUT/results/results.json and pictures.csv.
 
     Raises:
         ValueError: If no model is finished, or the file of SSCD cannot be used.
     """
-    results, known, pictures = judge_all(size, photos, output)
+    pictures = read_pictures(asked.photos)
+    known = gallery(pictures)
+    sscd = _open_sscd(asked.sscd) if asked.sscd else None
+    done = finished(asked.tasks, asked.output)
+    results: list[PictureResult] = []
+    generations: dict[tuple[str, str], NDArray[np.uint8]] = {}
+    for task in done:
+        made = read_generations(task.directory(asked.output))
+        rows = _judge(task, asked, made, known, pictures, sscd)
+        results += rows
+        if (task.part, task.seed) == (MAIN, 0) and task.arm in _JUDGED_TWICE:
+            generations |= {(task.arm, row.picture): made[i] for i, row in enumerate(rows)}
+    own = {(r.part, r.seed, r.arm) for r in results}
+    others = [r for path in asked.merge for r in read_table(path)]
+    results += [r for r in others if (r.part, r.seed, r.arm) not in own]
     if not results:
-        raise ValueError(f"{output} holds no finished model; run without --judge-only")
-    summary = summarise(size, results, known, output)
-    if sscd:
-        summary["second_judge"] = judge_by_other_model(
-            size, photos, output, known, pictures, _open_sscd(sscd)
+        raise ValueError(
+            f"{asked.output} holds no finished model; run without --judge-only, or --merge a pictures.csv"
         )
-    directory = output / "results"
+    summary = summarise(results, known) | {"made": _provenance(done, asked)}
+    directory = asked.output / "results"
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "results.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    write_pictures(results, directory / "pictures.csv")
-    generations = {}
-    for task in finished(tasks_of(size), output):
-        if (task.part, task.seed) == (MAIN, 0) and task.arm in ("A", "B"):
-            made = read_generations(task.directory(output))
-            names = [name for name, _ in _asked(task, size, photos, output)]
-            generations |= {(task.arm, name): made[i] for i, name in enumerate(names)}
-    examples = {p.name: shrink(p.data) for p in pictures.audited}
-    return Found(summary, tuple(results), examples, generations)
+    write_table(results, directory / "pictures.csv")
+    return Found(summary, tuple(results), {p.name: shrink(p.data) for p in pictures.audited}, generations)
+
+
+def _judge(
+    task: Task,
+    asked: Asked,
+    made: NDArray[np.uint8],
+    known: Gallery,
+    pictures: Pictures,
+    sscd: Embedder | None,
+) -> list[PictureResult]:
+    """One row for each prompt of a model."""
+    plan = plan_of(asked.size, asked.photos, task.part, task.seed)
+    prompts = _asked_prompts(task, asked)
+    owners = [name for name, _, _ in prompts]
+    seen = rows_of(task, asked.size, asked.photos, asked.output).presentations(asked.size.training.batch)
+    judged = judge_pixels(made, owners, known)
+    rows = [
+        PictureResult(
+            part=task.part,
+            seed=task.seed,
+            arm=task.arm,
+            picture=name,
+            cell=plan.cells[name],
+            copies=plan.copies[name],
+            prompt=kind,
+            presentations=round(seen.get(name, 0.0), 1),
+            generations=made.shape[1],
+            matched=int(judged.matched[i].sum()),
+            others=int(judged.others[i].sum()),
+            clique=int(judged.clique[i]),
+            memorised=bool(judged.memorised[i]),
+            median_distance=round(float(np.median(judged.distance[i])), 4),
+        )
+        for i, (name, kind, _) in enumerate(prompts)
+    ]
+    if task.part != MAIN or task.arm not in _JUDGED_TWICE:
+        return rows
+    if sscd is not None:
+        shown = _by_sscd(task, asked, made, owners, known, pictures, sscd)
+        rows = [
+            replace(row, sscd=int(s.sum()), sscd_both=int((s & m).sum()))
+            for row, s, m in zip(rows, shown, judged.matched, strict=True)
+        ]
+    if task.seed in asked.audited:
+        rows = _by_audit(task, asked, made, rows, judged.matched, pictures)
+    return rows
+
+
+def _by_sscd(
+    task: Task,
+    asked: Asked,
+    made: NDArray[np.uint8],
+    owners: Sequence[str],
+    known: Gallery,
+    pictures: Pictures,
+    model: Embedder,
+) -> NDArray[np.bool_]:
+    """The second judge's (prompts, per_prompt) bool; kept beside the model, since it takes a minute."""
+    path = task.directory(asked.output) / f"sscd-{model.spec.weights_hash[:12]}.npz"
+    if not path.exists():
+        shown, threshold = judge_by_model(made, owners, known, pictures, model)
+        np.savez_compressed(path, shown=shown, threshold=threshold)
+    with np.load(path) as stored:
+        kept: NDArray[np.bool_] = stored["shown"]
+    return kept
+
+
+def _by_audit(
+    task: Task,
+    asked: Asked,
+    made: NDArray[np.uint8],
+    rows: Sequence[PictureResult],
+    matched: NDArray[np.bool_],
+    pictures: Pictures,
+) -> list[PictureResult]:
+    """Rows with what `onceseen audit` said."""
+    run = plan_directory(asked.output, task.part, task.seed) / "run"
+    texts = [text for _, _, text in _asked_prompts(task, asked)]
+    said = audit_model(texts, made, pictures.held_out, run, task.directory(asked.output))
+    plan = plan_of(asked.size, asked.photos, task.part, task.seed)
+    shows = {sample_id: plan.rows[i].picture for sample_id, i in sample_rows(plan).items()}
+    found = []
+    for row, prompt, mine in zip(rows, said, matched, strict=True):
+        own = np.array([shows.get(name) == row.picture for name in prompt.references]) & prompt.detector
+        found.append(
+            replace(row, detector=int(own.sum()), detector_both=int((own & mine).sum()), audit=prompt.verdict)
+        )
+    return found
+
+
+def _asked_prompts(task: Task, asked: Asked) -> list[tuple[str, str, str]]:
+    """(picture, `kept` or `dropped`, prompt), in the order of the generations."""
+    prompts = prompts_of(task, asked.size, asked.photos, asked.output)
+    return [
+        (name, kind, text)
+        for name, own in prompts.items()
+        for kind, text in zip(("kept", "dropped"), own, strict=False)
+    ]
 
 
 def _open_sscd(path: str) -> Embedder:
-    """SSCD as its authors run it: squeezed to 288 pixels, ImageNet's mean and deviation, unless the file says."""
+    """SSCD, the picture squeezed to 288 pixels; ImageNet's mean and deviation, where the file does not normalise."""
     kind = "onnx" if path.endswith(".onnx") else "torchscript"
+    normal: dict[str, Any] = {}
+    if kind == "torchscript":
+        normal = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
     model = load_embedder(
-        EmbedConfig(
-            model=f"{kind}:{path}",
-            image_size=288,
-            mean=(0.485, 0.456, 0.406),
-            std=(0.229, 0.224, 0.225),
-            device="cpu",
-            precision="fp32",
-        )
+        EmbedConfig(model=f"{kind}:{path}", image_size=288, device="cpu", precision="fp32", **normal)
     )
     if model is None:
         raise ValueError(f"--sscd {path}: no model")
     return model
 
 
-def judge_all(size: Size, photos: Path, output: Path) -> tuple[list[PictureResult], Gallery, Pictures]:
-    """Judges every finished model by pixels."""
-    pictures = read_pictures(photos)
-    known = gallery(pictures)
-    results = []
-    for task in finished(tasks_of(size), output):
-        results += judge_task(task, size, photos, output, known)
-    return results, known, pictures
-
-
-def judge_task(task: Task, size: Size, photos: Path, output: Path, known: Gallery) -> list[PictureResult]:
-    """One row for each prompt of a model."""
-    plan = plan_of(size, photos, task.part, task.seed)
-    asked = _asked(task, size, photos, output)
-    seen = rows_of(task, size, photos, output).presentations(size.training.batch)
-    generations = read_generations(task.directory(output))
-    judged = judge_pixels(generations, [name for name, _ in asked], known)
-    return [
-        PictureResult(
-            task.part,
-            task.seed,
-            task.arm,
-            name,
-            plan.cells[name],
-            plan.copies[name],
-            prompt,
-            round(seen.get(name, 0.0), 1),
-            generations.shape[1],
-            int(judged.matched[i].sum()),
-            int(judged.others[i].sum()),
-            int(judged.clique[i]),
-            bool(judged.memorised[i]),
-            round(float(np.median(judged.distance[i])), 4),
-        )
-        for i, (name, prompt) in enumerate(asked)
-    ]
-
-
-def _asked(task: Task, size: Size, photos: Path, output: Path) -> list[tuple[str, str]]:
-    """(picture, `kept` or `dropped`) of each prompt, in the order of the generations."""
-    prompts = prompts_of(task, size, photos, output)
-    return [
-        (name, kind)
-        for name, own in prompts.items()
-        for kind, _ in zip(("kept", "dropped"), own, strict=False)
-    ]
-
-
-def summarise(size: Size, results: Sequence[PictureResult], known: Gallery, output: Path) -> dict[str, Any]:
-    """All tables, as they are written to results.json."""
+def summarise(results: Sequence[PictureResult], known: Gallery) -> dict[str, Any]:
+    """All tables, as results.json has them; a function of pictures.csv and the calibration."""
     main = [r for r in results if r.part == MAIN]
     variants = [r for r in results if r.part == VARIANTS]
-    outcomes = {"matched": share, "memorised": memorised}
-    seeds = sorted({r.seed for r in main})
     found: dict[str, Any] = {
         "models": sorted({f"{r.part}-{r.seed}-{r.arm}" for r in results}),
-        "parameters": _parameters(size, output),
         "threshold": {
             "distance": round(known.distance, 4),
             "held_out": len(known.held_out),
             "held_out_matched": known.held_out_matched,
-            "held_out_within_paper_0.15": int((known.held_out <= 0.15).sum()),
-        },
-        "deduplication": {
-            f"{part}-{seed}": json.loads((plan_directory(output, part, seed) / "kept.json").read_text())[
-                "result"
-            ]
-            for part, seed in sorted({(r.part, r.seed) for r in results})
-        },
-        "others_matched": {
-            arm: _others([r for r in main if r.arm == arm])
-            for arm in MAIN_ARMS
-            if any(r.arm == arm for r in main)
+            "held_out_within_0.15": int((known.held_out <= 0.15).sum()),
         },
     }
-    for name, outcome in outcomes.items():
-        found_rates = rates(main, outcome)
+    for name, outcome in {"matched": share, "memorised": memorised}.items():
+        by_count = rates(main, outcome)
         found[name] = {
-            "rates": found_rates,
+            "rates": by_count,
             "differences": {
                 f"A-{arm}, {'copies >= 2' if duplicated else 'one copy'}": difference(
                     main, "A", arm, outcome, duplicated=duplicated
@@ -173,10 +239,19 @@ def summarise(size: Size, results: Sequence[PictureResult], known: Gallery, outp
                 for duplicated in (True, False)
                 if any(r.arm == arm for r in main)
             },
-            "permutation_test_in_A": permutation_test(main, "A", outcome) if seeds else None,
+            "permutation_test_in_A": permutation_test(main, "A", outcome),
+            "at_equal_presentations": at_equal_presentations(by_count),
             "variants": rates(variants, outcome) if variants else [],
-            "at_equal_presentations": at_equal_presentations(found_rates),
         }
+    found["others_matched"] = {
+        arm: _others([r for r in main if r.arm == arm]) for arm in sorted({r.arm for r in main})
+    }
+    found["collapsed"] = {
+        arm: _collapsed([r for r in main if r.arm == arm]) for arm in sorted({r.arm for r in main})
+    }
+    found["second_judge"] = other_judge(main, "sscd")
+    found["third_judge"] = other_judge(main, "detector")
+    found["audit_verdicts"] = _audit_verdicts(main)
     return found
 
 
@@ -191,7 +266,7 @@ def at_equal_presentations(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any
     x, y = np.log([p for p, _ in curve]), [rate for _, rate in curve]
     return [
         {
-            **{name: row[name] for name in ("arm", "cell", "presentations", "mean")},
+            **{name: row[name] for name in ("arm", "cell", "presentations", "mean", "low", "high")},
             "A_interpolated": round(float(np.interp(np.log(row["presentations"]), x, y)), 4),
         }
         for row in rows
@@ -199,67 +274,73 @@ def at_equal_presentations(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any
     ]
 
 
-def judge_by_other_model(
-    size: Size, photos: Path, output: Path, known: Gallery, pictures: Pictures, model: Embedder
-) -> dict[str, Any]:
-    """The second judge on arms A and B: rates by count, and its agreement with the pixels."""
-    rows: dict[str, Any] = {"model": model.spec.name, "tasks": []}
-    for task in finished(tasks_of(size), output):
-        if task.part != MAIN or task.arm not in ("A", "B"):
-            continue
-        owners = [name for name, _ in _asked(task, size, photos, output)]
-        generations = read_generations(task.directory(output))
-        matched, threshold = judge_by_model(generations, owners, known, pictures, model)
-        pixels = judge_pixels(generations, owners, known).matched
-        cells = plan_of(size, photos, task.part, task.seed).cells
-        rows["threshold"] = round(threshold, 4)
-        rows["tasks"].append(
-            {
-                "seed": task.seed,
-                "arm": task.arm,
-                "rates": {
-                    cell: round(float(matched[[cells[n] == cell for n in owners]].mean()), 4)
-                    for cell in sorted(set(cells.values()), key=int)
-                },
-                **agreement(pixels, matched),
-            }
+def other_judge(results: Sequence[PictureResult], judge: str) -> dict[str, Any] | None:
+    """Another judge's rates by arm and count, and its agreement with the pixels, generation by generation."""
+    seen = [r for r in results if getattr(r, judge) is not None]
+    if not seen:
+        return None
+    table: dict[str, dict[str, float]] = {}
+    for arm, copies in sorted({(r.arm, r.copies) for r in seen}):
+        these = [r for r in seen if (r.arm, r.copies) == (arm, copies)]
+        table.setdefault(arm, {})[str(copies)] = round(
+            sum(getattr(r, judge) for r in these) / sum(r.generations for r in these), 4
         )
-    return rows
+    total = sum(r.generations for r in seen)
+    pixels, other = sum(r.matched for r in seen), sum(getattr(r, judge) for r in seen)
+    both = sum(getattr(r, f"{judge}_both") for r in seen)
+    return {
+        "models": len({(r.seed, r.arm) for r in seen}),
+        "rates": table,
+        **agreement(both, pixels, other, total),
+    }
 
 
-def agreement(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> dict[str, float]:
-    """Counts of a two-by-two table, and Cohen's kappa."""
-    both, neither = int((first & second).sum()), int((~first & ~second).sum())
-    one, other, total = int((first & ~second).sum()), int((~first & second).sum()), first.size
+def agreement(both: int, first: int, second: int, total: int) -> dict[str, float]:
+    """A two-by-two table and Cohen's kappa, from how many the first, the second and both call a match."""
+    neither = total - first - second + both
     seen = (both + neither) / total
-    chance = ((both + one) * (both + other) + (neither + one) * (neither + other)) / total**2
+    chance = (first * second + (total - first) * (total - second)) / total**2
     kappa = (seen - chance) / (1 - chance) if chance < 1 else 1.0
     return {
         "both": both,
-        "pixels_only": one,
-        "other_only": other,
+        "pixels_only": first - both,
+        "other_only": second - both,
         "neither": neither,
         "kappa": round(kappa, 3),
     }
 
 
-def write_pictures(results: Sequence[PictureResult], path: Path) -> None:
-    """One row a picture, arm and seed."""
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        out = csv.DictWriter(stream, [f.name for f in fields(PictureResult)], lineterminator="\n")
-        out.writeheader()
-        out.writerows(asdict(result) for result in results)
+def _audit_verdicts(results: Sequence[PictureResult]) -> list[dict[str, Any]]:
+    """What `onceseen audit` said, beside the experiment's own second outcome."""
+    counts = Counter((r.arm, r.audit, r.memorised) for r in results if r.audit is not None)
+    return [
+        {"arm": arm, "audit": said, "memorised_here": here, "prompts": number}
+        for (arm, said, here), number in sorted(counts.items())
+    ]
 
 
 def _others(results: Sequence[PictureResult]) -> float:
-    return round(sum(r.others for r in results) / max(1, sum(r.generations for r in results)), 4)
+    """Share of generations that show a picture which is not the prompt's."""
+    return round(sum(r.others for r in results) / sum(r.generations for r in results), 4)
 
 
-def _parameters(size: Size, output: Path) -> dict[str, int]:
-    """Weights of each finished model: they differ by the words of its captions."""
-    return {
-        f"{task.part}-{task.seed}-{task.arm}": json.loads(
-            (task.directory(output) / "training.json").read_text()
-        )["parameters"]
-        for task in finished(tasks_of(size), output)
-    }
+def _collapsed(results: Sequence[PictureResult], size: int = 10) -> float:
+    """Share of prompts with a clique that does not show the picture."""
+    return round(float(np.mean([r.clique >= size and not r.memorised for r in results])), 4)
+
+
+def _provenance(done: Sequence[Task], asked: Asked) -> dict[str, Any]:
+    """How the models of this machine were made, and what their deduplication did."""
+    found: dict[str, Any] = {"models": {}, "deduplication": {}}
+    for task in done:
+        told = json.loads((task.directory(asked.output) / "training.json").read_text())
+        name = f"{task.part}-{task.seed}"
+        found["models"][f"{name}-{task.arm}"] = {
+            "parameters": told["parameters"],
+            "rows": told["rows"],
+            "steps": told["training"]["steps"],
+            "last_loss": told["losses"][-1][1],
+        }
+        kept = json.loads((plan_directory(asked.output, task.part, task.seed) / "kept.json").read_text())
+        found["deduplication"][name] = kept["result"]
+    return found

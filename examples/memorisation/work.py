@@ -75,6 +75,11 @@ class Task:
     seed: int
     arm: str
 
+    @property
+    def name(self) -> str:
+        """Such as `main-0-A`."""
+        return f"{self.part}-{self.seed}-{self.arm}"
+
     def directory(self, output: Path) -> Path:
         """Where its results lie."""
         return plan_directory(output, self.part, self.seed) / self.arm
@@ -98,13 +103,12 @@ def tasks_of(size: Size) -> list[Task]:
     return [*first[:4], *others, *variants, *first[4:]]
 
 
-def run_all(size: Size, photos: Path, output: Path, jobs: int) -> list[Task]:
+def run_all(tasks: Sequence[Task], size: Size, photos: Path, output: Path, jobs: int) -> None:
     """Deduplicates each plan, then trains and asks the models, `jobs` at a time; what is finished is left as it is."""
-    tasks = tasks_of(size)
     if jobs <= 1:
         for task in tasks:
             run_task(task, size, photos, output)
-        return tasks
+        return
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         running = []
         for task in tasks:
@@ -112,7 +116,6 @@ def run_all(size: Size, photos: Path, output: Path, jobs: int) -> list[Task]:
             running.append(pool.submit(run_task, task, size, photos, output))
         for done in as_completed(running):
             done.result()
-    return tasks
 
 
 @cache

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from examples.memorisation.analysis import PictureResult, difference, permutation_test, rates, share
-from examples.memorisation.results import agreement, at_equal_presentations
+from examples.memorisation.results import agreement, at_equal_presentations, other_judge
+from examples.memorisation.table import read_table, write_table
 
 
 def _results(effect: float, seeds: int = 3, base: float = 0.1) -> list[PictureResult]:
@@ -79,19 +83,39 @@ def test_rates_are_by_arm_and_count() -> None:
 
 def test_other_arms_are_read_off_the_curve_of_a() -> None:
     rows = [
-        {"arm": "A", "cell": "1", "presentations": 100.0, "mean": 0.0},
-        {"arm": "A", "cell": "10", "presentations": 1000.0, "mean": 1.0},
-        {"arm": "D", "cell": "1", "presentations": 100 * 10**0.5, "mean": 0.4},
-        {"arm": "D", "cell": "9", "presentations": 5000.0, "mean": 0.4},
+        {"arm": "A", "cell": "1", "presentations": 100.0, "mean": 0.0, "low": 0.0, "high": 0.1},
+        {"arm": "A", "cell": "10", "presentations": 1000.0, "mean": 1.0, "low": 0.9, "high": 1.0},
+        {"arm": "D", "cell": "1", "presentations": 100 * 10**0.5, "mean": 0.4, "low": 0.3, "high": 0.5},
+        {"arm": "D", "cell": "9", "presentations": 5000.0, "mean": 0.4, "low": 0.3, "high": 0.5},
     ]
     (found,) = at_equal_presentations(rows)
+    assert found["arm"] == "D"
     assert found["A_interpolated"] == pytest.approx(0.5, abs=1e-3)
 
 
 def test_agreement_of_judges() -> None:
-    first = np.array([True, True, False, False])
-    assert agreement(first, first)["kappa"] == 1.0
-    assert agreement(first, ~first)["kappa"] == -1.0
-    assert agreement(first, np.array([True, False, True, False])) == {
-        "both": 1, "pixels_only": 1, "other_only": 1, "neither": 1, "kappa": 0.0,
-    }  # fmt: skip
+    assert agreement(both=2, first=2, second=2, total=4)["kappa"] == 1.0
+    assert agreement(both=0, first=2, second=2, total=4)["kappa"] == -1.0
+    found = agreement(both=1, first=2, second=2, total=4)
+    assert found == {"both": 1, "pixels_only": 1, "other_only": 1, "neither": 1, "kappa": 0.0}
+
+
+def test_another_judge_is_read_off_the_rows() -> None:
+    rows = [replace(r, sscd=16, sscd_both=min(16, r.matched)) for r in _results(0.4, seeds=1)]
+    found = other_judge(rows, "sscd")
+    assert found is not None
+    assert found["rates"] == {arm: {"1": 0.5, "10": 0.5} for arm in "AB"}
+    assert found["both"] + found["pixels_only"] == sum(r.matched for r in rows)
+    assert sum(found[n] for n in ("both", "pixels_only", "other_only", "neither")) == 32 * len(rows)
+    assert other_judge(rows, "detector") is None
+
+
+def test_the_table_is_read_as_it_was_written(tmp_path: Path) -> None:
+    rows = [
+        replace(r, sscd=3, audit="memorised") if i % 2 else r for i, r in enumerate(_results(0.4, seeds=1))
+    ]
+    write_table(rows, tmp_path / "pictures.csv")
+    assert read_table(tmp_path / "pictures.csv") == rows
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match=r"no pictures\.csv"):
+        read_table(tmp_path / "other.csv")
