@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from onceseen.audit.cliques import Clique
 from onceseen.audit.thresholds import distance_ratio
+from onceseen.core.config import AUDIT_EDGES
 from onceseen.detect import Finding
 
-EDGES = ("pixels", "embedding", "both", "either")
+EDGES = AUDIT_EDGES
 """Which pairs of generations are near-identical: by one signal, by both, or by one of the two."""
 
 

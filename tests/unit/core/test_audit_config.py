@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from onceseen.audit import EDGES
-from onceseen.core.config import AUDIT_EDGES, AuditConfig, PipelineConfig
+from onceseen.core.config import AuditConfig, PipelineConfig
 from onceseen.core.config_io import config_from_mapping, config_to_mapping, load_config
 
 
@@ -13,7 +12,6 @@ def test_the_defaults_leave_thresholds_to_be_calibrated() -> None:
     config = PipelineConfig().audit
     assert (config.match_distance, config.edge_distance, config.edge_cosine, config.side) == (0, 0, 0, 0)
     assert config.min_clique == 10
-    assert AUDIT_EDGES == EDGES
 
 
 def test_settings_are_taken_and_survive_a_run_json() -> None:
