@@ -54,18 +54,17 @@ class Words:
         """Numbers the words; 0 pads."""
         self.words = sorted({word for caption in captions for word in _split(caption)})
         self._number = {word: i + 1 for i, word in enumerate(self.words)}
-        self._longest = max((len(_split(caption)) for caption in captions), default=1)
 
     def __len__(self) -> int:
         """Words, the padding included."""
         return len(self.words) + 1
 
     def encode(self, captions: Sequence[str]) -> torch.Tensor:
-        """Word numbers: int64 (n, longest), 0 where a caption is shorter; words never trained on are left out."""
-        out = torch.zeros(len(captions), self._longest, dtype=torch.int64)
-        for i, caption in enumerate(captions):
-            numbers = [self._number[word] for word in _split(caption) if word in self._number]
-            out[i, : len(numbers)] = torch.tensor(numbers[: self._longest], dtype=torch.int64)
+        """Word numbers: int64 (n, longest), padded by 0; words never trained on are left out."""
+        rows = [[self._number[w] for w in _split(caption) if w in self._number] for caption in captions]
+        out = torch.zeros(len(rows), max([1, *map(len, rows)]), dtype=torch.int64)
+        for i, numbers in enumerate(rows):
+            out[i, : len(numbers)] = torch.tensor(numbers, dtype=torch.int64)
         return out
 
 
@@ -157,6 +156,31 @@ class CaptionModel:
     def save(self, path: Path) -> None:
         """Writes weights and vocabulary."""
         torch.save({"words": self.words.words, "network": self.network.state_dict()}, path)
+
+    @classmethod
+    def load(cls, path: Path) -> CaptionModel:
+        """Reads what `save` wrote."""
+        stored = torch.load(path, weights_only=True)
+        words = Words(stored["words"])
+        network = CaptionUNet(len(words))
+        network.load_state_dict(stored["network"])
+        return cls(words, network.eval())
+
+    @torch.no_grad()
+    def loss(self, pictures: NDArray[np.uint8], captions: Sequence[str], draws: int = 4) -> float:
+        """Mean loss on pictures, `draws` times each, with noise and time steps that depend on nothing else.
+
+        On pictures that were not trained on: how well the model has learned what pictures are, as opposed to which.
+        """
+        cells, bags = to_cells(pictures), self.words.encode(captions)
+        plan, dice = scheduler(), torch.Generator().manual_seed(0)
+        parts = [
+            _loss(self.network, plan, cells[i : i + 64], bags[i : i + 64], dice).item()
+            * len(cells[i : i + 64])
+            for _ in range(draws)
+            for i in range(0, len(cells), 64)
+        ]
+        return sum(parts) / (draws * len(cells))
 
 
 def train(

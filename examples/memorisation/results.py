@@ -21,6 +21,7 @@ from .audited import audit_model
 from .dedup import sample_rows
 from .experiment import read_generations
 from .judges import Gallery, gallery, judge_by_model, judge_pixels
+from .model import CaptionModel
 from .pictures import Pictures, read_pictures, shrink
 from .table import read_table, write_table
 from .work import MAIN, VARIANTS, Size, Task, finished, plan_directory, plan_of, prompts_of, rows_of
@@ -94,7 +95,7 @@ def write_results(asked: Asked) -> Found:
         raise ValueError(
             f"{asked.output} holds no finished model; run without --judge-only, or --merge a pictures.csv"
         )
-    summary = summarise(results, known) | {"made": _provenance(done, asked)}
+    summary = summarise(results, known) | {"made": _provenance(done, asked, pictures)}
     directory = asked.output / "results"
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "results.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
@@ -329,9 +330,11 @@ def _collapsed(results: Sequence[PictureResult], size: int = 10) -> float:
     return round(float(np.mean([r.clique >= size and not r.memorised for r in results])), 4)
 
 
-def _provenance(done: Sequence[Task], asked: Asked) -> dict[str, Any]:
-    """How the models of this machine were made, and what their deduplication did."""
+def _provenance(done: Sequence[Task], asked: Asked, pictures: Pictures) -> dict[str, Any]:
+    """How the models of this machine were made, their loss on held-out pictures, and what their deduplication did."""
     found: dict[str, Any] = {"models": {}, "deduplication": {}}
+    held_out = np.stack([shrink(p.data) for p in pictures.held_out])
+    captions = [p.caption for p in pictures.held_out]
     for task in done:
         told = json.loads((task.directory(asked.output) / "training.json").read_text())
         name = f"{task.part}-{task.seed}"
@@ -339,7 +342,10 @@ def _provenance(done: Sequence[Task], asked: Asked) -> dict[str, Any]:
             "parameters": told["parameters"],
             "rows": told["rows"],
             "steps": told["training"]["steps"],
-            "last_loss": told["losses"][-1][1],
+            "training_loss": told["losses"][-1][1],
+            "held_out_loss": round(
+                CaptionModel.load(task.directory(asked.output) / "model.pt").loss(held_out, captions), 4
+            ),
         }
         kept = json.loads((plan_directory(asked.output, task.part, task.seed) / "kept.json").read_text())
         found["deduplication"][name] = kept["result"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from examples.memorisation.arms import MAIN_ARMS, training_set
 from examples.memorisation.dedup import Kept
-from examples.memorisation.model import Words, draw_rows, to_cells, to_pictures
+from examples.memorisation.model import CaptionModel, Training, Words, draw_rows, to_cells, to_pictures, train
 from examples.memorisation.pictures import AUDITED, Pictures, read_pictures
 from examples.memorisation.plan import (
     GROUP,
@@ -145,3 +146,16 @@ def test_words_never_trained_on_are_left_out() -> None:
     words = Words(["American Bison 9", "a bison, detail 3"])
     assert words.encode(["bison"]).tolist() == words.encode(["BISON unheard"]).tolist()
     assert words.encode(["bison"]).tolist() != words.encode(["american bison"]).tolist()
+    assert words.encode(["", "a bison, detail 3"]).shape == (2, 4)
+    assert words.encode([]).shape == (0, 1)
+
+
+def test_a_saved_model_is_the_same_model(tmp_path: Path, pictures: Pictures) -> None:
+    small = np.stack([cv2.resize(p.rgb, (32, 32)) for p in pictures.audited[:8]])
+    captions = [p.caption for p in pictures.audited[:8]]
+    model = train(small, captions, np.ones(8), Training(steps=3, batch=4))
+    model.save(tmp_path / "model.pt")
+    loaded = CaptionModel.load(tmp_path / "model.pt")
+    assert (model(captions[:2], [1, 2]) == loaded(captions[:2], [1, 2])).all()
+    assert (loaded(captions[:1], [1]) != loaded(captions[1:2], [1])).any()
+    assert model.loss(small, captions) == loaded.loss(small, captions)
