@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -49,7 +50,8 @@ class _Clients:
             "aws_secret_access_key": given.s3_secret_access_key,
             "aws_session_token": given.s3_session_token,
         }
-        key = tuple(settings.values())
+        environment = sorted(pair for pair in os.environ.items() if pair[0].startswith("AWS_"))
+        key = (*settings.values(), *environment)  # boto3 reads what the options leave open
         if key not in self.by_settings:
             import boto3
             from botocore.config import Config
