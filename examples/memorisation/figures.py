@@ -16,6 +16,7 @@ from .analysis import PictureResult
 from .results import Found
 
 matplotlib.use("Agg")
+matplotlib.rcParams["svg.fonttype"] = "none"  # text stays text
 matplotlib.rcParams["svg.hashsalt"] = "onceseen"  # ids of an SVG's parts: the same in, the same out
 _COLOURS = {
     "A": "#b3261e",
@@ -36,7 +37,7 @@ _LABELS = {
     "weights": "weighted by copies^.5, refilled",
 }
 _MARKERS = {"A": "o", "B": "s", "C": "^", "D": "v", "exact": "D", "max_copies": "P", "weights": "X"}
-_SAVE = {"dpi": 130, "bbox_inches": "tight"}
+_SAVE = {"dpi": 80, "bbox_inches": "tight"}
 
 
 _OUTCOMES = {
