@@ -46,7 +46,9 @@ from onceseen.jobs.scan.run import ScanRequest, run_scan
 from onceseen.jobs.shuffles import ELEMENT_LIMIT, SIZES, Gather, MeasureFn, Merge, Spread
 from onceseen.shards import list_shards
 
-pytestmark = pytest.mark.timeout(180)  # the first test waits for all jobs, on a busy machine for most of a minute
+pytestmark = pytest.mark.timeout(
+    180
+)  # the first test waits for all jobs, on a busy machine for most of a minute
 PHOTOS = Path(__file__).parents[2] / "examples" / "photos"
 MAX_PICKLE = 100_000
 SIDE = 320
