@@ -100,7 +100,7 @@ def examples(
     training: Mapping[str, NDArray[np.uint8]],
     generations: Mapping[tuple[str, str], NDArray[np.uint8]],
     path: Path,
-    columns: int = 8,
+    columns: int = 5,
 ) -> None:
     """Training pictures, and the first generations of their captions by two arms.
 
