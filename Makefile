@@ -45,7 +45,7 @@ detector-demo: $(STAMPS)/demo ## find copies of training pictures among other pi
 memorisation-short: $(STAMPS)/test ## train two small diffusion models, with and without duplicates: what do they give back? 3 minutes
 	$(BIN)/python -m examples.memorisation --short
 
-memorisation: $(STAMPS)/test ## the whole experiment: 17 models, 2 hours on two cores; resumed where it was stopped
+memorisation: $(STAMPS)/test ## the whole experiment: 17 models, 3 hours and more on two cores; resumed where it was stopped
 	$(BIN)/python -m examples.memorisation
 
 test: $(STAMPS)/test spark-if-java ## install what the tests need, torch included (and Spark, where Java is), and run all

@@ -1,4 +1,4 @@
-"""What all tests share: no telemetry, logging as nobody has set it up, and the limits of integration tests."""
+"""What all tests share: no telemetry, logging as nobody has set it up, and the time limits of directories."""
 
 from __future__ import annotations
 
@@ -22,14 +22,16 @@ def _logging_as_imported() -> None:
     logger.setLevel(logging.NOTSET)
 
 
-_INTEGRATION = Path(__file__).parent / "integration"
-_INTEGRATION_TIMEOUT_S = 180
+_HERE = Path(__file__).parent
+_LIMITS_S = {"audit": 180, "detector": 180, "integration": 180}
+"""Seconds for a test of these directories, unless it sets its own: the first one makes a run that the others share."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is in tests/integration, with its own time limit unless a test sets another."""
+    """Mark what is in tests/integration, and set the limits of directories that have their own."""
     for item in items:
-        if item.path.is_relative_to(_INTEGRATION):
+        directory = item.path.relative_to(_HERE).parts[0] if item.path.is_relative_to(_HERE) else ""
+        if directory == "integration":
             item.add_marker(pytest.mark.integration)
-            if item.get_closest_marker("timeout") is None:
-                item.add_marker(pytest.mark.timeout(_INTEGRATION_TIMEOUT_S))
+        if directory in _LIMITS_S and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(_LIMITS_S[directory]))

@@ -1,7 +1,7 @@
 """Does a diffusion model give back fewer training pictures when it is trained on Onceseen's output?
 
     python -m examples.memorisation --short     # 24 pictures at 1 and 32 copies: about three minutes
-    python -m examples.memorisation             # the whole experiment: 17 models, two to three hours on two cores
+    python -m examples.memorisation             # the whole experiment: 17 models, three hours and more on two cores
 
 A killed run is resumed by the same command. Results, tables and figures are written to OUTPUT/results.
 """
@@ -24,6 +24,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0; 2 where something is missing.
     """
+    arguments = _parser().parse_args(argv)
+    try:
+        from . import figures, results, work
+    except ImportError as error:
+        print(f"{error}. Install: pip install -e '.[cpu,diffusers,memorisation]'", file=sys.stderr)
+        return 2
+    size = work.SHORT if arguments.short else work.Size()
+    output = arguments.output / "short" if arguments.short else arguments.output
+    tasks = tuple(task for task in work.tasks_of(size) if fnmatch(task.name, arguments.only))
+    if not arguments.judge_only:
+        work.run_all(tasks, size, arguments.photos, output, arguments.jobs)
+    asked = results.ToJudge(
+        tuple(work.tasks_of(size)),
+        size,
+        arguments.photos,
+        output,
+        arguments.sscd,
+        tuple(arguments.audit),
+        tuple(arguments.merge),
+    )
+    found = results.write_results(asked)
+    figures.draw(found, output / "results")
+    print(json.dumps(found.summary["matched"]["differences"], indent=1))
+    print(f"results: {output / 'results'}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m examples.memorisation",
         description=__doc__,
@@ -60,31 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="CSV",
         help="pictures.csv of other machines, to be added",
     )
-    arguments = parser.parse_args(argv)
-    try:
-        from . import figures, results, work
-    except ImportError as error:
-        print(f"{error}. Install: pip install -e '.[cpu,diffusers,memorisation]'", file=sys.stderr)
-        return 2
-    size = work.SHORT if arguments.short else work.Size()
-    output = arguments.output / "short" if arguments.short else arguments.output
-    tasks = tuple(task for task in work.tasks_of(size) if fnmatch(task.name, arguments.only))
-    if not arguments.judge_only:
-        work.run_all(tasks, size, arguments.photos, output, arguments.jobs)
-    asked = results.Asked(
-        tuple(work.tasks_of(size)),
-        size,
-        arguments.photos,
-        output,
-        arguments.sscd,
-        tuple(arguments.audit),
-        tuple(arguments.merge),
-    )
-    found = results.write_results(asked)
-    figures.draw(found, output / "results")
-    print(json.dumps(found.summary["matched"]["differences"], indent=1))
-    print(f"results: {output / 'results'}")
-    return 0
+    return parser
 
 
 if __name__ == "__main__":

@@ -26,9 +26,9 @@ from .dedup import Kept
 from .pictures import shrink
 from .plan import Plan
 
-DUPLICATED, REFILLED = "A", "B"
 MAIN_ARMS = ("A", "B", "C", "D", "exact", "max_copies", "weights")
-VARIANT_ARMS = ("A", "B")
+COMPARED = ("A", "B")
+"""The main comparison: trained for all seeds and for the variants, and judged by all judges."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -103,8 +102,3 @@ def read_generations(directory: Path) -> NDArray[np.uint8]:
     with np.load(directory / "generations.npz") as stored:
         pictures: NDArray[np.uint8] = stored["pictures"]
     return pictures
-
-
-def captions_of(rows: Sequence[str]) -> tuple[str, ...]:
-    """Distinct captions in their first order."""
-    return tuple(dict.fromkeys(rows))

@@ -26,7 +26,9 @@ from onceseen.embed import Embedder
 
 from .pictures import Pictures, shrink
 
-_SETTINGS = AuditConfig()
+SETTINGS = AuditConfig()
+"""Ratio, rate and clique are those of `onceseen audit`."""
+
 _BLOCK = 256
 
 
@@ -74,7 +76,7 @@ def gallery(pictures: Pictures) -> Gallery:
     stack = np.stack([shrink(picture.data) for picture in every])
     held = np.stack([shrink(picture.data) for picture in pictures.held_out])
     nearest, second, _ = _nearest_two(held, stack)
-    threshold = calibrate_distance(nearest, second, _SETTINGS.match_ratio, _SETTINGS.max_rate)
+    threshold = calibrate_distance(nearest, second, SETTINGS.match_ratio, SETTINGS.max_rate)
     names = tuple(picture.name for picture in every)
     return Gallery(names, stack, threshold.distance, nearest, threshold.matched)
 
@@ -94,7 +96,7 @@ def judge_pixels(generations: NDArray[np.uint8], owners: Sequence[str], known: G
     own = np.repeat([place[name] for name in owners], per_prompt)
     flat = generations.reshape(-1, *generations.shape[2:])
     nearest, second, which = _nearest_two(flat, known.pictures)
-    close = (nearest <= known.distance) & (distance_ratio(nearest, second) <= _SETTINGS.match_ratio)
+    close = (nearest <= known.distance) & (distance_ratio(nearest, second) <= SETTINGS.match_ratio)
     matched = (close & (which == own)).reshape(prompts, per_prompt)
     distance = np.concatenate(
         [
@@ -105,9 +107,9 @@ def judge_pixels(generations: NDArray[np.uint8], owners: Sequence[str], known: G
     sizes, memorised = np.zeros(prompts, np.int64), np.zeros(prompts, np.bool_)
     for i in range(prompts):
         between = largest_tile(tile_distances(generations[i], generations[i]))
-        clique = largest_clique(between <= known.distance, _SETTINGS.clique_steps)
+        clique = largest_clique(between <= known.distance, SETTINGS.clique_steps)
         sizes[i] = len(clique.members)
-        large = sizes[i] >= _SETTINGS.min_clique
+        large = sizes[i] >= SETTINGS.min_clique
         memorised[i] = large and matched[i, medoid(between, clique.members)]
     return Judged(
         matched,
@@ -132,7 +134,7 @@ def judge_by_model(
     training = _embed(model, known.pictures)
     held = _embed(model, np.stack([shrink(picture.data) for picture in pictures.held_out]))
     best = np.sort((held @ training.T).max(axis=1))[::-1]
-    threshold = float(best[int(_SETTINGS.max_rate * len(best))])
+    threshold = float(best[int(SETTINGS.max_rate * len(best))])
     cosine = _embed(model, generations.reshape(-1, *generations.shape[2:])) @ training.T
     matched = (cosine.argmax(axis=1) == own) & (cosine.max(axis=1) > threshold)
     return matched.reshape(prompts, per_prompt), threshold

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-SIDE = 32
-"""Pixels a side of what is trained on."""
+from .pictures import SIDE
 
 _CHANNELS, _CELLS = 12, SIDE // 2
 _WIDTHS = (32, 64, 96)

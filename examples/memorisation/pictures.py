@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -64,8 +65,9 @@ class Pictures:
     held_out: tuple[Picture, ...]
 
 
+@cache
 def read_pictures(photos: Path) -> Pictures:
-    """Deals the bundled photographs.
+    """Deals the bundled photographs, once a process: all plans share them.
 
     Raises:
         FileNotFoundError: If there are none.

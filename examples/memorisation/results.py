@@ -16,22 +16,19 @@ from onceseen.core.config import EmbedConfig
 from onceseen.embed import Embedder, load_embedder
 
 from .analysis import PictureResult, difference, memorised, permutation_test, rates, share
-from .arms import MAIN_ARMS
+from .arms import COMPARED, MAIN_ARMS
 from .audited import audit_model
 from .dedup import sample_rows
 from .experiment import read_generations
-from .judges import Gallery, gallery, judge_by_model, judge_pixels
+from .judges import SETTINGS, Gallery, gallery, judge_by_model, judge_pixels
 from .model import CaptionModel
 from .pictures import Pictures, read_pictures, shrink
 from .table import read_table, write_table
 from .work import MAIN, VARIANTS, Size, Task, finished, plan_directory, plan_of, prompts_of, rows_of
 
-_JUDGED_TWICE = ("A", "B")
-"""Arms whose pictures the second and third judge see."""
-
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ToJudge:
     """What is judged, and by whom.
 
     Attributes:
@@ -70,7 +67,7 @@ class Found:
     generations: dict[tuple[str, str], NDArray[np.uint8]]
 
 
-def write_results(asked: Asked) -> Found:
+def write_results(asked: ToJudge) -> Found:
     """Judges all finished models, and writes OUTPUT/results/results.json and pictures.csv.
 
     Raises:
@@ -78,15 +75,15 @@ def write_results(asked: Asked) -> Found:
     """
     pictures = read_pictures(asked.photos)
     known = gallery(pictures)
-    sscd = _open_sscd(asked.sscd) if asked.sscd else None
+    judges = _Judges(asked, pictures, known, _open_sscd(asked.sscd) if asked.sscd else None)
     done = finished(asked.tasks, asked.output)
     results: list[PictureResult] = []
     generations: dict[tuple[str, str], NDArray[np.uint8]] = {}
     for task in done:
         made = read_generations(task.directory(asked.output))
-        rows = _judge(task, asked, made, known, pictures, sscd)
+        rows = judges.judge(task, made)
         results += rows
-        if (task.part, task.seed) == (MAIN, 0) and task.arm in _JUDGED_TWICE:
+        if (task.part, task.seed) == (MAIN, 0) and task.arm in COMPARED:
             generations |= {(task.arm, row.picture): made[i] for i, row in enumerate(rows)}
     own = {(r.part, r.seed, r.arm) for r in results}
     others = [r for path in asked.merge for r in read_table(path)]
@@ -103,95 +100,88 @@ def write_results(asked: Asked) -> Found:
     return Found(summary, tuple(results), {p.name: shrink(p.data) for p in pictures.audited}, generations)
 
 
-def _judge(
-    task: Task,
-    asked: Asked,
-    made: NDArray[np.uint8],
-    known: Gallery,
-    pictures: Pictures,
-    sscd: Embedder | None,
-) -> list[PictureResult]:
-    """One row for each prompt of a model."""
-    plan = plan_of(asked.size, asked.photos, task.part, task.seed)
-    prompts = _asked_prompts(task, asked)
-    owners = [name for name, _, _ in prompts]
-    seen = rows_of(task, asked.size, asked.photos, asked.output).presentations(asked.size.training.batch)
-    judged = judge_pixels(made, owners, known)
-    rows = [
-        PictureResult(
-            part=task.part,
-            seed=task.seed,
-            arm=task.arm,
-            picture=name,
-            cell=plan.cells[name],
-            copies=plan.copies[name],
-            prompt=kind,
-            presentations=round(seen.get(name, 0.0), 1),
-            generations=made.shape[1],
-            matched=int(judged.matched[i].sum()),
-            others=int(judged.others[i].sum()),
-            clique=int(judged.clique[i]),
-            memorised=bool(judged.memorised[i]),
-            median_distance=round(float(np.median(judged.distance[i])), 4),
-        )
-        for i, (name, kind, _) in enumerate(prompts)
-    ]
-    if task.part != MAIN or task.arm not in _JUDGED_TWICE:
-        return rows
-    if sscd is not None:
-        shown = _by_sscd(task, asked, made, owners, known, pictures, sscd)
+@dataclass(frozen=True, slots=True)
+class _Judges:
+    """The three judges, and what they hold pictures against."""
+
+    asked: ToJudge
+    pictures: Pictures
+    known: Gallery
+    sscd: Embedder | None
+
+    def judge(self, task: Task, made: NDArray[np.uint8]) -> list[PictureResult]:
+        """One row for each prompt of a model."""
+        asked, prompts = self.asked, _asked_prompts(task, self.asked)
+        plan = plan_of(asked.size, asked.photos, task.part, task.seed)
+        owners = [name for name, _, _ in prompts]
+        seen = rows_of(task, asked.size, asked.photos, asked.output).presentations(asked.size.training.batch)
+        judged = judge_pixels(made, owners, self.known)
         rows = [
-            replace(row, sscd=int(s.sum()), sscd_both=int((s & m).sum()))
-            for row, s, m in zip(rows, shown, judged.matched, strict=True)
+            PictureResult(
+                part=task.part,
+                seed=task.seed,
+                arm=task.arm,
+                picture=name,
+                cell=plan.cells[name],
+                copies=plan.copies[name],
+                prompt=kind,
+                presentations=round(seen.get(name, 0.0), 1),
+                generations=made.shape[1],
+                matched=int(judged.matched[i].sum()),
+                others=int(judged.others[i].sum()),
+                clique=int(judged.clique[i]),
+                memorised=bool(judged.memorised[i]),
+                median_distance=round(float(np.median(judged.distance[i])), 4),
+            )
+            for i, (name, kind, _) in enumerate(prompts)
         ]
-    if task.seed in asked.audited:
-        rows = _by_audit(task, asked, made, rows, judged.matched, pictures)
-    return rows
+        if task.part != MAIN or task.arm not in COMPARED:
+            return rows
+        if self.sscd is not None:
+            shown = self._by_sscd(task, made, owners, self.sscd)
+            rows = [
+                replace(row, sscd=int(s.sum()), sscd_both=int((s & m).sum()))
+                for row, s, m in zip(rows, shown, judged.matched, strict=True)
+            ]
+        if task.seed in asked.audited:
+            rows = self._by_audit(task, made, [text for _, _, text in prompts], rows, judged.matched)
+        return rows
+
+    def _by_sscd(
+        self, task: Task, made: NDArray[np.uint8], owners: Sequence[str], model: Embedder
+    ) -> NDArray[np.bool_]:
+        """The second judge's (prompts, per_prompt) bool; kept beside the model, since it takes a minute."""
+        path = task.directory(self.asked.output) / f"sscd-{model.spec.weights_hash[:12]}.npz"
+        if not path.exists():
+            shown, threshold = judge_by_model(made, owners, self.known, self.pictures, model)
+            np.savez_compressed(path, shown=shown, threshold=threshold)
+        with np.load(path) as stored:
+            kept: NDArray[np.bool_] = stored["shown"]
+        return kept
+
+    def _by_audit(
+        self,
+        task: Task,
+        made: NDArray[np.uint8],
+        prompts: Sequence[str],
+        rows: Sequence[PictureResult],
+        matched: NDArray[np.bool_],
+    ) -> list[PictureResult]:
+        """Rows with what `onceseen audit` said."""
+        asked = self.asked
+        run = plan_directory(asked.output, task.part, task.seed) / "run"
+        said = audit_model(prompts, made, self.pictures.held_out, run, task.directory(asked.output))
+        plan = plan_of(asked.size, asked.photos, task.part, task.seed)
+        shows = {sample_id: plan.rows[i].picture for sample_id, i in sample_rows(plan).items()}
+        found = []
+        for row, prompt, mine in zip(rows, said, matched, strict=True):
+            own = np.array([shows.get(name) == row.picture for name in prompt.references]) & prompt.detector
+            both = int((own & mine).sum())
+            found.append(replace(row, detector=int(own.sum()), detector_both=both, audit=prompt.verdict))
+        return found
 
 
-def _by_sscd(
-    task: Task,
-    asked: Asked,
-    made: NDArray[np.uint8],
-    owners: Sequence[str],
-    known: Gallery,
-    pictures: Pictures,
-    model: Embedder,
-) -> NDArray[np.bool_]:
-    """The second judge's (prompts, per_prompt) bool; kept beside the model, since it takes a minute."""
-    path = task.directory(asked.output) / f"sscd-{model.spec.weights_hash[:12]}.npz"
-    if not path.exists():
-        shown, threshold = judge_by_model(made, owners, known, pictures, model)
-        np.savez_compressed(path, shown=shown, threshold=threshold)
-    with np.load(path) as stored:
-        kept: NDArray[np.bool_] = stored["shown"]
-    return kept
-
-
-def _by_audit(
-    task: Task,
-    asked: Asked,
-    made: NDArray[np.uint8],
-    rows: Sequence[PictureResult],
-    matched: NDArray[np.bool_],
-    pictures: Pictures,
-) -> list[PictureResult]:
-    """Rows with what `onceseen audit` said."""
-    run = plan_directory(asked.output, task.part, task.seed) / "run"
-    texts = [text for _, _, text in _asked_prompts(task, asked)]
-    said = audit_model(texts, made, pictures.held_out, run, task.directory(asked.output))
-    plan = plan_of(asked.size, asked.photos, task.part, task.seed)
-    shows = {sample_id: plan.rows[i].picture for sample_id, i in sample_rows(plan).items()}
-    found = []
-    for row, prompt, mine in zip(rows, said, matched, strict=True):
-        own = np.array([shows.get(name) == row.picture for name in prompt.references]) & prompt.detector
-        found.append(
-            replace(row, detector=int(own.sum()), detector_both=int((own & mine).sum()), audit=prompt.verdict)
-        )
-    return found
-
-
-def _asked_prompts(task: Task, asked: Asked) -> list[tuple[str, str, str]]:
+def _asked_prompts(task: Task, asked: ToJudge) -> list[tuple[str, str, str]]:
     """(picture, `kept` or `dropped`, prompt), in the order of the generations."""
     prompts = prompts_of(task, asked.size, asked.photos, asked.output)
     return [
@@ -325,12 +315,13 @@ def _others(results: Sequence[PictureResult]) -> float:
     return round(sum(r.others for r in results) / sum(r.generations for r in results), 4)
 
 
-def _collapsed(results: Sequence[PictureResult], size: int = 10) -> float:
+def _collapsed(results: Sequence[PictureResult]) -> float:
     """Share of prompts with a clique that does not show the picture."""
-    return round(float(np.mean([r.clique >= size and not r.memorised for r in results])), 4)
+    least = SETTINGS.min_clique
+    return round(float(np.mean([r.clique >= least and not r.memorised for r in results])), 4)
 
 
-def _provenance(done: Sequence[Task], asked: Asked, pictures: Pictures) -> dict[str, Any]:
+def _provenance(done: Sequence[Task], asked: ToJudge, pictures: Pictures) -> dict[str, Any]:
     """How the models of this machine were made, their loss on held-out pictures, and what their deduplication did."""
     found: dict[str, Any] = {"models": {}, "deduplication": {}}
     held_out = np.stack([shrink(p.data) for p in pictures.held_out])

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
-from .arms import MAIN_ARMS, TrainingSet, training_set
+from .arms import COMPARED, MAIN_ARMS, TrainingSet, training_set
 from .dedup import Kept, deduplicate, wrong_and_missed
-from .experiment import Asked, captions_of, run_arm
+from .experiment import Asked, run_arm
 from .model import Training
 from .pictures import read_pictures
 from .plan import GROUP, GROUPS, OTHERS, Plan, main_plan, variants_plan
@@ -34,7 +34,6 @@ class Size:
         others: Other pictures in the duplicated set.
         per_prompt: Generations a prompt.
         training: Steps and batch.
-        sampling_steps: DDIM steps.
     """
 
     seeds: int = 5
@@ -46,12 +45,11 @@ class Size:
     others: int = OTHERS
     per_prompt: int = 32
     training: Training = field(default_factory=Training)
-    sampling_steps: int = 25
 
 
 SHORT = Size(
     seeds=1,
-    arms=("A", "B"),
+    arms=COMPARED,
     variants=False,
     groups=(32, 1),
     others=20,
@@ -92,14 +90,11 @@ def plan_directory(output: Path, part: str, seed: int) -> Path:
 
 def tasks_of(size: Size) -> list[Task]:
     """All models, the most telling first."""
-    first = [Task(MAIN, seed, arm) for seed in range(size.seeds) for arm in ("A", "B") if arm in size.arms]
+    first = [Task(MAIN, seed, arm) for seed in range(size.seeds) for arm in COMPARED if arm in size.arms]
     others = [
-        Task(MAIN, seed, arm)
-        for seed in range(size.other_seeds)
-        for arm in size.arms
-        if arm not in ("A", "B")
+        Task(MAIN, seed, arm) for seed in range(size.other_seeds) for arm in size.arms if arm not in COMPARED
     ]
-    variants = [Task(VARIANTS, 0, arm) for arm in ("A", "B")] if size.variants else []
+    variants = [Task(VARIANTS, 0, arm) for arm in COMPARED] if size.variants else []
     return [*first[:4], *others, *variants, *first[4:]]
 
 
@@ -164,8 +159,7 @@ def prompts_of(task: Task, size: Size, photos: Path, output: Path) -> dict[str, 
     }
     found = {}
     for name in plan.copies:
-        own = captions_of([row.caption for row in plan.rows if row.picture == name])
-        dropped = [caption for caption in own if caption != kept[name]]
+        dropped = {row.caption for row in plan.rows if row.picture == name} - {kept[name]}
         found[name] = (kept[name], *sorted(dropped)[:1])
     return found
 

@@ -30,15 +30,6 @@ _CONFIG = DemoConfig(
 _FAST = ("--set", "verify.local_features=false", "--set", "cells.recall_samples=0")
 """Of this set, thumbs alone tell the same copies; looks at pixels would take most of the time."""
 
-_TIMEOUT_S = 180
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The first test that asks for the audit waits for it, on a busy machine for most of a minute."""
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent) and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(_TIMEOUT_S))
-
 
 @dataclass(frozen=True, slots=True)
 class Trained:

@@ -18,16 +18,6 @@ _CONFIG = DemoConfig(
 )
 
 
-_TIMEOUT_S = 180
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The first test that asks for the run waits for it, on a busy machine for most of a minute."""
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent) and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(_TIMEOUT_S))
-
-
 @dataclass(frozen=True, slots=True)
 class Planted:
     """A finished run, its input, and what it shows.

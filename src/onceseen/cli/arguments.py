@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onceseen.core.config import RunnerConfig
 
 
 def add_settings(parser: argparse.ArgumentParser, *, above: str = "", example: str = "") -> None:
@@ -45,3 +49,21 @@ def add_job_control(parser: argparse.ArgumentParser, output: str, *, redo: str =
     )
     parser.add_argument("--overwrite", action="store_true", help=f"start again, whatever {output} holds")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def open_runner(args: argparse.Namespace) -> RunnerConfig:
+    """The runner of a command that opens a reference first: remote paths are opened by its options from here on.
+
+    Args:
+        args: With config, overrides and beam_options.
+
+    Raises:
+        ValueError: If a setting of section runner is unknown or out of range, or Beam knows no such option.
+    """
+    from onceseen.core.config_io import load_runner
+    from onceseen.core.remote import use_beam_options
+    from onceseen.jobs.runner import with_flags
+
+    runner = with_flags(load_runner(args.config, args.overrides), args.beam_options)
+    use_beam_options([f"--{option}" for option in runner.options])
+    return runner

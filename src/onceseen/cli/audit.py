@@ -21,7 +21,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from onceseen.cli.arguments import add_settings
+from onceseen.cli.arguments import add_settings, open_runner
 
 TAKES_BEAM_OPTIONS = True
 EPILOG = """\
@@ -85,15 +85,11 @@ def run(args: argparse.Namespace) -> int:
     """
     from dataclasses import replace
 
-    from onceseen.core.config_io import load_runner
-    from onceseen.core.remote import use_beam_options
     from onceseen.jobs.audit.run import AuditRequest, audit_config, run_audit
     from onceseen.jobs.reference_run import open_reference
-    from onceseen.jobs.runner import with_flags
 
     _check_flags(args)
-    runner = with_flags(load_runner(args.config, args.overrides), args.beam_options)
-    use_beam_options([f"--{option}" for option in runner.options])  # the reference may be remote
+    runner = open_runner(args)  # the reference may be remote
     if args.prompts:
         return _write_prompts(args)
     reference = open_reference(args.reference)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from onceseen.cli.arguments import add_job_control, add_settings
+from onceseen.cli.arguments import add_job_control, add_settings, open_runner
 
 if TYPE_CHECKING:
     from onceseen.core.config import RunnerConfig
@@ -79,15 +79,11 @@ def run(args: argparse.Namespace) -> int:
     """
     from dataclasses import replace
 
-    from onceseen.core.config_io import load_runner
-    from onceseen.core.remote import use_beam_options
     from onceseen.jobs.reference_run import open_reference, scan_config
-    from onceseen.jobs.runner import with_flags
     from onceseen.jobs.scan.run import ScanRequest, run_scan
 
     _check_flags(args)
-    runner = with_flags(load_runner(args.config, args.overrides), args.beam_options)
-    use_beam_options([f"--{option}" for option in runner.options])  # the reference may be remote
+    runner = open_runner(args)  # the reference may be remote
     reference = open_reference(args.reference)
     if args.append:
         return _append(args, reference, runner)

@@ -150,7 +150,7 @@ AUDIT_PROMPTS = pa.schema(
         ("component_size", pa.int32()),
         ("mean_distance", pa.float32()),  # of two members of the clique
         ("representative_id", pa.string()),  # the clique's medoid
-        ("reference_id", pa.string()),  # the training picture that it shows; null if none
+        ("reference_id", pa.string()),  # the training picture that it shows, else the nearest: see matched_by
         ("reference_component", pa.string()),
         ("reference_group", pa.string()),  # the kept picture that stands for that one
         ("matched_by", pa.string()),  # pixels, detector, both, template; empty if not matched
