@@ -18,6 +18,7 @@ from diffusers import DDIMScheduler, UNet2DModel
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from .pictures import SIDE
 
@@ -173,7 +174,7 @@ class CaptionModel:
         """
         cells, bags = to_cells(pictures), self.words.encode(captions)
         plan, dice = scheduler(), torch.Generator().manual_seed(0)
-        parts = [
+        parts: list[float] = [
             _loss(self.network, plan, cells[i : i + 64], bags[i : i + 64], dice).item()
             * len(cells[i : i + 64])
             for _ in range(draws)
@@ -210,7 +211,7 @@ def train(
     average.load_state_dict(network.state_dict())
     rows, bags = to_cells(pictures), words.encode(captions)
     order = draw_rows(weights, training.steps * training.batch, training.seed)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=training.rate, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=training.rate, weight_decay=0.0, fused=True)
     plan, dice, losses = scheduler(), torch.Generator().manual_seed(training.seed + 1), []
     for step in range(training.steps):
         chosen = torch.from_numpy(order[step * training.batch : (step + 1) * training.batch])
@@ -263,5 +264,4 @@ def _warm(step: int, steps: int, warm: int = 200) -> float:
 
 @torch.no_grad()
 def _average(average: nn.Module, network: nn.Module, decay: float) -> None:
-    for kept, new in zip(average.parameters(), network.parameters(), strict=True):
-        kept.lerp_(new, 1 - decay)
+    get_ema_multi_avg_fn(decay)(list(average.parameters()), list(network.parameters()), None)
