@@ -103,8 +103,8 @@ def interval(groups: Mapping[tuple[int, str], NDArray[np.float64]], seed: int = 
     found = np.empty(RESAMPLES)
     for i in range(RESAMPLES):
         drawn = [seeds[s] for s in dice.integers(0, len(seeds), len(seeds))]
-        values = [cell[dice.integers(0, len(cell), len(cell))] for cells in drawn for cell in cells]
-        found[i] = np.concatenate(values).mean()
+        again = [cell[dice.integers(0, len(cell), len(cell))] for cells in drawn for cell in cells]
+        found[i] = np.concatenate(again).mean()
     low, high = np.quantile(found, [0.025, 0.975])
     return {"mean": round(mean, 4), "low": round(float(low), 4), "high": round(float(high), 4)}
 

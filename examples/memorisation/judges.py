@@ -52,6 +52,21 @@ class Gallery:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelGallery:
+    """The gallery as a model of copy detection sees it.
+
+    Attributes:
+        model: The model.
+        training: Unit vectors of the gallery's pictures, (n, d) float32.
+        threshold: Cosine of a match.
+    """
+
+    model: Embedder
+    training: NDArray[np.float32]
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
 class Judged:
     """One model's generations, judged.
 
@@ -120,24 +135,30 @@ def judge_pixels(generations: NDArray[np.uint8], owners: Sequence[str], known: G
     )
 
 
+def model_gallery(pictures: Pictures, known: Gallery, model: Embedder) -> ModelGallery:
+    """Embeds the gallery, and takes the cosine that at most 1 % of held-out pictures pass."""
+    training = _embed(model, known.pictures)
+    held = _embed(model, np.stack([shrink(picture.data) for picture in pictures.held_out]))
+    best = np.sort((held @ training.T).max(axis=1))[::-1]
+    return ModelGallery(model, training, float(best[int(SETTINGS.max_rate * len(best))]))
+
+
 def judge_by_model(
-    generations: NDArray[np.uint8], owners: Sequence[str], known: Gallery, pictures: Pictures, model: Embedder
-) -> tuple[NDArray[np.bool_], float]:
-    """By the cosine of a model's embeddings: nearest is the own picture, over a threshold that 1 % of held-out pass.
+    generations: NDArray[np.uint8], owners: Sequence[str], known: Gallery, by: ModelGallery
+) -> NDArray[np.bool_]:
+    """By the cosine of a model's embeddings: nearest is the own picture, and over the threshold.
 
     Returns:
-        (prompts, per_prompt) bool, and the threshold.
+        (prompts, per_prompt) bool.
+
+    Cost: 20 ms a generation for SSCD on one core.
     """
     prompts, per_prompt = generations.shape[:2]
     place = {name: i for i, name in enumerate(known.names)}
     own = np.repeat([place[name] for name in owners], per_prompt)
-    training = _embed(model, known.pictures)
-    held = _embed(model, np.stack([shrink(picture.data) for picture in pictures.held_out]))
-    best = np.sort((held @ training.T).max(axis=1))[::-1]
-    threshold = float(best[int(SETTINGS.max_rate * len(best))])
-    cosine = _embed(model, generations.reshape(-1, *generations.shape[2:])) @ training.T
-    matched = (cosine.argmax(axis=1) == own) & (cosine.max(axis=1) > threshold)
-    return matched.reshape(prompts, per_prompt), threshold
+    cosine = _embed(by.model, generations.reshape(-1, *generations.shape[2:])) @ by.training.T
+    matched = (cosine.argmax(axis=1) == own) & (cosine.max(axis=1) > by.threshold)
+    return np.asarray(matched.reshape(prompts, per_prompt), dtype=np.bool_)
 
 
 def _embed(model: Embedder, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -20,7 +20,15 @@ from .arms import COMPARED, MAIN_ARMS
 from .audited import audit_model
 from .dedup import sample_rows
 from .experiment import read_generations
-from .judges import SETTINGS, Gallery, gallery, judge_by_model, judge_pixels
+from .judges import (
+    SETTINGS,
+    Gallery,
+    ModelGallery,
+    gallery,
+    judge_by_model,
+    judge_pixels,
+    model_gallery,
+)
 from .model import CaptionModel
 from .pictures import Pictures, read_pictures, shrink
 from .table import read_table, write_table
@@ -75,7 +83,8 @@ def write_results(asked: ToJudge) -> Found:
     """
     pictures = read_pictures(asked.photos)
     known = gallery(pictures)
-    judges = _Judges(asked, pictures, known, _open_sscd(asked.sscd) if asked.sscd else None)
+    sscd = model_gallery(pictures, known, _open_sscd(asked.sscd)) if asked.sscd else None
+    judges = _Judges(asked, pictures, known, sscd)
     done = finished(asked.tasks, asked.output)
     results: list[PictureResult] = []
     generations: dict[tuple[str, str], NDArray[np.uint8]] = {}
@@ -107,7 +116,7 @@ class _Judges:
     asked: ToJudge
     pictures: Pictures
     known: Gallery
-    sscd: Embedder | None
+    sscd: ModelGallery | None
 
     def judge(self, task: Task, made: NDArray[np.uint8]) -> list[PictureResult]:
         """One row for each prompt of a model."""
@@ -148,13 +157,15 @@ class _Judges:
         return rows
 
     def _by_sscd(
-        self, task: Task, made: NDArray[np.uint8], owners: Sequence[str], model: Embedder
+        self, task: Task, made: NDArray[np.uint8], owners: Sequence[str], by: ModelGallery
     ) -> NDArray[np.bool_]:
         """The second judge's (prompts, per_prompt) bool; kept beside the model, since it takes a minute."""
-        path = task.directory(self.asked.output) / f"sscd-{model.spec.weights_hash[:12]}.npz"
+        directory = task.directory(self.asked.output)
+        trained = json.loads((directory / "training.json").read_text())["fingerprint"]
+        path = directory / f"sscd-{by.model.spec.weights_hash[:12]}-{trained[:12]}.npz"
         if not path.exists():
-            shown, threshold = judge_by_model(made, owners, self.known, self.pictures, model)
-            np.savez_compressed(path, shown=shown, threshold=threshold)
+            shown = judge_by_model(made, owners, self.known, by)
+            np.savez_compressed(path, shown=shown, threshold=by.threshold)
         with np.load(path) as stored:
             kept: NDArray[np.bool_] = stored["shown"]
         return kept

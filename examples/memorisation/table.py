@@ -7,6 +7,7 @@ import typing
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 from .analysis import PictureResult
 
@@ -33,7 +34,10 @@ def read_table(path: Path) -> list[PictureResult]:
             raise ValueError(
                 f"{path} is no pictures.csv of this experiment: its columns are {reader.fieldnames}"
             )
-        return [PictureResult(**{name: _value(name, text) for name, text in row.items()}) for row in reader]
+        rows: list[dict[str, Any]] = [
+            {name: _value(name, text) for name, text in row.items()} for row in reader
+        ]
+    return [PictureResult(**row) for row in rows]
 
 
 def _value(name: str, text: str) -> object:
