@@ -45,6 +45,7 @@ _OUTCOMES = {
     "memorised": "share of pictures memorised",
 }
 _COUNTS_SHOWN = 2
+_LABELLED = 0.02
 
 
 def draw(found: Found, directory: Path) -> None:
@@ -90,6 +91,9 @@ def rate_by_presentations(rows: Sequence[Mapping[str, Any]], path: Path, title: 
         if mine:
             _points(axes, arm, np.array([row["presentations"] for row in mine]), mine)
     axes.set_xscale("log")
+    ticks = (100, 200, 500, 1_000, 2_000, 5_000)
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.minorticks_off()
     axes.set_xlabel("times that a picture was trained on (its copies together)")
     _finish(axes, title)
     _save(figure, path)
@@ -156,6 +160,8 @@ def _points(axes: Axes, arm: str, x: NDArray[np.float64], rows: Sequence[Mapping
     y = np.array([row["mean"] for row in rows])
     axes.scatter(x, y, color=_COLOURS[arm], marker=_MARKERS[arm], s=42, label=_LABELS[arm], alpha=0.85)
     for row, here, rate in zip(rows, x, y, strict=True):
+        if rate < _LABELLED:
+            continue  # most arms' counts lie on top of each other there
         axes.annotate(
             str(row["cell"]),
             (here, rate),
@@ -172,7 +178,7 @@ def _finish(axes: Axes, title: str) -> None:
     axes.grid(alpha=0.25)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def _save(figure: Any, path: Path) -> None:  # noqa: ANN401 - matplotlib's figure
