@@ -18,14 +18,11 @@ from apache_beam.metrics import MetricsFilter
 from apache_beam.metrics.execution import MetricResult
 from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
 from apache_beam.options.pipeline_options import _BeamArgumentParser as BeamArgumentParser
-from apache_beam.portability.api import beam_provision_api_pb2
-from apache_beam.runners.job.utils import dict_to_struct
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
-from apache_beam.runners.runner import PipelineResult, PipelineRunner, create_runner
+from apache_beam.runners.runner import PipelineResult, create_runner
 
 from onceseen.core.config import EXTRACT, RunnerConfig
 from onceseen.core.metrics import NAMESPACE
+from onceseen.jobs.local_runner import local_runner
 from onceseen.jobs.remote_errors import lost_workers, no_traces, server_error, short_cause, unreachable
 from onceseen.jobs.shuffles import SIZES
 
@@ -157,7 +154,7 @@ class Runner:
         self, name: str, build: Callable[[beam.Pipeline], object], *, light: bool
     ) -> dict[str, int]:
         options = self.options(name, light=light)
-        pipeline = beam.Pipeline(runner=_local_runner(options) if self.is_local else None, options=options)
+        pipeline = beam.Pipeline(runner=local_runner(options) if self.is_local else None, options=options)
         build(pipeline)
         result = self._result(name, pipeline)
         if result.state != "DONE":
@@ -194,19 +191,6 @@ def _log_sizes(name: str, distributions: Iterable[MetricResult]) -> None:
         border, size = found.key.metric.name.removeprefix(SIZES), found.committed
         if found.key.metric.name.startswith(SIZES) and size is not None:
             _log.debug("%s: %s: %d elements of up to %d bytes", name, border, size.count, size.max)
-
-
-def _local_runner(options: PipelineOptions) -> PipelineRunner:
-    """The in-process runner; left to itself, it does not tell worker processes the options of their filesystems."""
-    given = {
-        f"beam:option:{name}:v1": str(value) if type(value) is int else value  # JSON would make it 2.0
-        for name, value in options.get_all_options(drop_default=True).items()
-    }
-    info = beam_provision_api_pb2.ProvisionInfo(
-        retrieval_token="none",  # noqa: S106 - nothing is staged
-        pipeline_options=dict_to_struct(given),
-    )
-    return FnApiRunner(provision_info=ExtendedProvisionInfo(info))
 
 
 def with_flags(config: RunnerConfig, flags: Sequence[str]) -> RunnerConfig:
