@@ -89,14 +89,21 @@ def audit_model(
         shard_size=_SHARD,
         quiet=True,
     )
-    others.mkdir(exist_ok=True)
-    for picture in held_out:
-        (others / f"{picture.name}.png").write_bytes(encode_png(shrink(picture.data)).data)
+    write_pictures(held_out, others)
     arguments = [str(generated), "--reference", str(run), "--held-out", str(others), "--output", str(audit)]
     code = main(["audit", *arguments, "--quiet"])
     if code != 0:
         raise RuntimeError(f"onceseen audit {' '.join(arguments)} ended with {code}")
     return _read(prompts, per_prompt, audit)
+
+
+def write_pictures(pictures: Sequence[Picture], directory: Path) -> None:
+    """Writes them shrunken, as PNG; a file that is there stays: written again, it is another shard to an audit."""
+    directory.mkdir(exist_ok=True)
+    for picture in pictures:
+        path = directory / f"{picture.name}.png"
+        if not path.exists():
+            path.write_bytes(encode_png(shrink(picture.data)).data)
 
 
 def _read(prompts: Sequence[str], per_prompt: int, audit: Path) -> list[AuditedPrompt]:

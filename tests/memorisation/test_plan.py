@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from examples.memorisation.arms import MAIN_ARMS, training_set
+from examples.memorisation.audited import write_pictures
 from examples.memorisation.dedup import Kept
 from examples.memorisation.model import CaptionModel, Training, Words, draw_rows, to_cells, to_pictures, train
 from examples.memorisation.pictures import AUDITED, Pictures, read_pictures
@@ -159,3 +160,14 @@ def test_a_saved_model_is_the_same_model(tmp_path: Path, pictures: Pictures) -> 
     assert (model(captions[:2], [1, 2]) == loaded(captions[:2], [1, 2])).all()
     assert (loaded(captions[:1], [1]) != loaded(captions[1:2], [1])).any()
     assert model.loss(small, captions) == loaded.loss(small, captions)
+
+
+def test_held_out_pictures_are_written_once(pictures: Pictures, tmp_path: Path) -> None:
+    """Else a second `--audit` would find another set of shards, and refuse its own directory."""
+    write_pictures(pictures.held_out[:3], tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    write_pictures(pictures.held_out[:4], tmp_path)
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert len(before) == 3
+    assert len(after) == 4
+    assert before.items() <= after.items()
