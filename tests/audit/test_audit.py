@@ -233,9 +233,14 @@ def test_a_killed_audit_is_resumed_to_the_same(
     run_and_hear(audited.flags(output))
     assert products(output) == products(audited.output)
     assert not (output / ".state" / "match").exists()
-    monkeypatch.setattr(run_module, "find_thresholds", stop)
-    assert main([*audited.flags(output), "--set", "audit.min_clique=13"]) == 1
+    other = [*audited.flags(output), "--set", "audit.min_clique=13"]
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "find_thresholds", stop)
+        assert main(other) == 1
     assert not (output / "prompts.parquet").exists(), "nothing that another audit wrote is left"
+    said = run_and_hear(other)
+    assert "memorised 0 of 0 prompts (0.0%-100.0%)" in said, "no prompt has 13 generations"
+    assert "11 prompts have too few and are not counted" in said
 
 
 def test_one_audit_at_a_time(audited: Audited, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
