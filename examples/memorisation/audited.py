@@ -30,17 +30,13 @@ class AuditedPrompt:
 
     Attributes:
         verdict: memorised, collapsed, template, varied or too_few.
-        reference_id: Nearest training picture of its representative.
         detector: (per_prompt,) bool, by seed: generations that the detector calls duplicates of a training picture.
         references: (per_prompt,) sample ids that it names, empty where it names none.
-        matched: (per_prompt,) bool: those that the audit matches, by pixels or detector.
     """
 
     verdict: str
-    reference_id: str | None
     detector: NDArray[np.bool_]
     references: tuple[str, ...]
-    matched: NDArray[np.bool_]
 
 
 class _Replay:
@@ -118,10 +114,8 @@ def _read(prompts: Sequence[str], per_prompt: int, audit: Path) -> list[AuditedP
         found.append(
             AuditedPrompt(
                 verdicts[key]["verdict"],
-                verdicts[key]["reference_id"],
                 np.array([row["detector"] == "duplicate" for row in rows]),
                 tuple(row["detector_reference_id"] or "" for row in rows),
-                np.array([row["matched"] for row in rows]),
             )
         )
     return found
