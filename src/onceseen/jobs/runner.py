@@ -23,6 +23,7 @@ from apache_beam.runners.runner import PipelineResult, create_runner
 from onceseen.core.config import EXTRACT, RunnerConfig
 from onceseen.core.metrics import NAMESPACE
 from onceseen.jobs.local_runner import local_runner
+from onceseen.jobs.options import ParsedOptions
 from onceseen.jobs.remote_errors import lost_workers, no_traces, server_error, short_cause, unreachable
 from onceseen.jobs.shuffles import SIZES
 
@@ -98,7 +99,7 @@ class Runner:
             flags.append(f"--direct_running_mode={mode}")
         else:
             flags.append(f"--runner={self.config.runner}")
-        return PipelineOptions(flags)
+        return ParsedOptions(flags)
 
     def run(
         self, name: str, build: Callable[[beam.Pipeline], object], *, light: bool = False
