@@ -16,6 +16,8 @@ PIP := $(BIN)/python -m pip
 PIP_INSTALL := $(PIP) install --quiet --no-compile --retries 5
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
+# Tests and local workers start many Python processes: without bytecode each compiles Beam and torch anew, 10 s and more.
+unexport PYTHONDONTWRITEBYTECODE
 TIMED := bash infra/timed.sh
 PATHS := src tests pipelines benchmarks examples infra
 BENCHMARKS ?= extract rewrite memory cells
