@@ -44,7 +44,7 @@ detector-demo: $(STAMPS)/demo ## find copies of training pictures among other pi
 	$(BIN)/onceseen scan build/detector/queries --reference build/detector/run --output build/detector/scan
 	$(BIN)/python -m onceseen.planted.queries check build/detector build/detector/scan
 
-memorisation-short: $(STAMPS)/test ## train two small diffusion models, with and without duplicates: what do they give back? 3 minutes
+memorisation-short: $(STAMPS)/test ## train two small diffusion models, with and without duplicates: what do they give back? 2 minutes
 	$(BIN)/python -m examples.memorisation --short
 
 memorisation: $(STAMPS)/test ## the whole experiment: 17 models, 3 hours and more on two cores; resumed where it was stopped

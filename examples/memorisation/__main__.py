@@ -1,6 +1,6 @@
 """Does a diffusion model give back fewer training pictures when it is trained on Onceseen's output?
 
-    python -m examples.memorisation --short     # 24 pictures at 1 and 32 copies: about three minutes
+    python -m examples.memorisation --short     # 24 pictures at 1 and 32 copies: about two minutes
     python -m examples.memorisation             # the whole experiment: 17 models, three hours and more on two cores
 
 A killed run is resumed by the same command. Results, tables and figures are written to OUTPUT/results.

@@ -151,10 +151,13 @@ def test_words_never_trained_on_are_left_out() -> None:
     assert words.encode([]).shape == (0, 1)
 
 
-def test_a_saved_model_is_the_same_model(tmp_path: Path, pictures: Pictures) -> None:
+@pytest.mark.parametrize("widths", [Training().widths, (32, 32, 32)])
+def test_a_saved_model_is_the_same_model(
+    tmp_path: Path, pictures: Pictures, widths: tuple[int, int, int]
+) -> None:
     small = np.stack([cv2.resize(p.rgb, (32, 32)) for p in pictures.audited[:8]])
     captions = [p.caption for p in pictures.audited[:8]]
-    model = train(small, captions, np.ones(8), Training(steps=3, batch=4))
+    model = train(small, captions, np.ones(8), Training(steps=3, batch=4, widths=widths))
     model.save(tmp_path / "model.pt")
     loaded = CaptionModel.load(tmp_path / "model.pt")
     assert (model(captions[:2], [1, 2]) == loaded(captions[:2], [1, 2])).all()

@@ -11,7 +11,7 @@ from examples.memorisation.analysis import permutation_test, share
 from examples.memorisation.table import read_table
 
 ARM = "main-0-A"
-"""The duplicated arm alone: a model takes a minute."""
+"""The duplicated arm alone: a model takes most of a minute."""
 
 
 @pytest.fixture(scope="module")
