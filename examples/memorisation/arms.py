@@ -77,9 +77,8 @@ def training_set(arm: str, plan: Plan, kept: Mapping[str, Kept], steps: int) -> 
     rows = [plan.rows[i] for i in chosen.rows]
     files = [(row.data, row.caption, row.picture) for row in rows]
     files += [(picture.data, picture.caption, picture.name) for picture in plan.fresh[:fresh]]
-    small = {data: shrink(data) for data in {file[0] for file in files}}
     return TrainingSet(
-        np.stack([small[data] for data, _, _ in files]),
+        np.stack([shrink(data) for data, _, _ in files]),
         tuple(caption for _, caption, _ in files),
         tuple(name for _, _, name in files),
         np.array(weights + [1.0] * fresh),

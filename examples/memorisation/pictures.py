@@ -97,9 +97,12 @@ def order(name: str) -> bytes:
     return hashlib.sha256(f"memorisation {name}".encode()).digest()
 
 
+@cache
 def shrink(data: bytes) -> NDArray[np.uint8]:
-    """A file as models see it: (32, 32, 3) uint8 RGB, squeezed to a square."""
-    return to_square(decode_rgb(data), SIDE)
+    """A file as models see it: (32, 32, 3) uint8 RGB, read-only, squeezed to a square; 3 KB are kept of each."""
+    small = to_square(decode_rgb(data), SIDE)
+    small.flags.writeable = False
+    return small
 
 
 def _shuffled(pictures: list[Picture]) -> tuple[Picture, ...]:

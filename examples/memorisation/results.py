@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def write_results(asked: ToJudge) -> Found:
     """
     pictures = read_pictures(asked.photos)
     known = gallery(pictures)
-    sscd = model_gallery(pictures, known, _open_sscd(asked.sscd)) if asked.sscd else None
+    sscd = _SecondJudge(_open_sscd(asked.sscd), pictures, known) if asked.sscd else None
     judges = _Judges(asked, pictures, known, sscd)
     done = finished(asked.tasks, asked.output)
     results: list[PictureResult] = []
@@ -109,6 +110,20 @@ def write_results(asked: ToJudge) -> Found:
     return Found(summary, tuple(results), {p.name: shrink(p.data) for p in pictures.audited}, generations)
 
 
+@dataclass(frozen=True)
+class _SecondJudge:
+    """SSCD; the gallery is embedded when first asked for, half a minute: not where all verdicts are kept already."""
+
+    model: Embedder
+    pictures: Pictures
+    known: Gallery
+
+    @cached_property
+    def gallery(self) -> ModelGallery:
+        """The gallery as it sees it."""
+        return model_gallery(self.pictures, self.known, self.model)
+
+
 @dataclass(frozen=True, slots=True)
 class _Judges:
     """The three judges, and what they hold pictures against."""
@@ -116,7 +131,7 @@ class _Judges:
     asked: ToJudge
     pictures: Pictures
     known: Gallery
-    sscd: ModelGallery | None
+    sscd: _SecondJudge | None
 
     def judge(self, task: Task, made: NDArray[np.uint8]) -> list[PictureResult]:
         """One row for each prompt of a model."""
@@ -157,15 +172,15 @@ class _Judges:
         return rows
 
     def _by_sscd(
-        self, task: Task, made: NDArray[np.uint8], owners: Sequence[str], by: ModelGallery
+        self, task: Task, made: NDArray[np.uint8], owners: Sequence[str], by: _SecondJudge
     ) -> NDArray[np.bool_]:
         """The second judge's (prompts, per_prompt) bool; kept beside the model, since it takes a minute."""
         directory = task.directory(self.asked.output)
         trained = json.loads((directory / "training.json").read_text())["fingerprint"]
         path = directory / f"sscd-{by.model.spec.weights_hash[:12]}-{trained[:12]}.npz"
         if not path.exists():
-            shown = judge_by_model(made, owners, self.known, by)
-            np.savez_compressed(path, shown=shown, threshold=by.threshold)
+            shown = judge_by_model(made, owners, self.known, by.gallery)
+            np.savez_compressed(path, shown=shown, threshold=by.gallery.threshold)
         with np.load(path) as stored:
             kept: NDArray[np.bool_] = stored["shown"]
         return kept
