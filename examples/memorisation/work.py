@@ -53,7 +53,7 @@ SHORT = Size(
     variants=False,
     groups=(32, 1),
     others=20,
-    per_prompt=8,
+    per_prompt=12,
     training=Training(steps=900, batch=16, rate=3e-3, ema=0.985, widths=(32, 32, 32)),
 )
 """24 pictures at 1 and 32 copies: a minute a model. Many small steps: few large ones end in noise."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from examples.memorisation.__main__ import main
 from examples.memorisation.analysis import permutation_test, share
+from examples.memorisation.judges import SETTINGS
 from examples.memorisation.table import read_table
 
 ARM = "main-0-A"
@@ -25,6 +26,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_was_repeated_comes_back(output: Path) -> None:
     results = read_table(output / "pictures.csv")
     assert [(r.part, r.seed, r.arm) for r in results] == [("main", 0, "A")] * 24
+    assert all(r.generations >= SETTINGS.min_clique for r in results), "else no prompt could be memorised"
     assert permutation_test(results, "A", share)["p"] < 0.01
     rates = {copies: sum(r.share for r in results if r.copies == copies) / 12 for copies in (1, 32)}
     assert rates[32] > 0.15
